@@ -1,0 +1,104 @@
+"""What every backend's session is: numpy pictures in, numpy pictures out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.config import SerpentConfig
+from serpent.errors import ArgumentError
+from serpent.runtime.tiling import restore_any_size
+from serpent.shapes import ShapeProfile
+
+TileCallback = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all)."""
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What a session runs, and how.
+
+    Attributes:
+        path: the model file.
+        backend: which runtime executes it.
+        config: the network's configuration.
+        task: what the weights were trained for.
+        precision: "fp32", "fp16" or "bf16" inside the network.
+        weights: digest of the weights, or "untrained".
+        profile: accepted shapes of one run.
+        device: "cpu" or "cuda:N".
+        scan: how the selective scan runs ("native", "function", "torch", "plugin").
+        notes: one-line remarks the user should see.
+    """
+
+    path: Path
+    backend: Literal["torch", "onnxruntime", "tensorrt"]
+    config: SerpentConfig
+    task: str
+    precision: str
+    weights: str
+    profile: ShapeProfile
+    device: str
+    scan: str
+    notes: tuple[str, ...] = ()
+
+
+class Session(ABC):
+    """A loaded model. Call it with pictures; close it (or use ``with``) to release its memory."""
+
+    info: SessionInfo
+
+    def __call__(self, images: NDArray[Any], *, on_tile: TileCallback | None = None) -> NDArray[np.float32]:
+        """Restore pictures of any size.
+
+        Smaller pictures than the profile's are padded (reflected) and cropped; larger ones go through in
+        overlapping, blended tiles.
+
+        Args:
+            images: (B, H, W, 3) or (H, W, 3) float32, RGB in [0, 1].
+            on_tile: called as tiles are done.
+
+        Returns:
+            The same shape and dtype, clipped to [0, 1].
+
+        Raises:
+            ArgumentError: wrong rank, channel count or dtype, an empty picture, or a value that is not finite.
+        """
+        images = np.asarray(images)
+        if images.ndim not in (3, 4) or images.shape[-1] != 3:
+            raise ArgumentError(f"images has shape {images.shape}; expected (B, H, W, 3) or (H, W, 3)")
+        if images.dtype != np.float32:
+            raise ArgumentError(f"images has dtype {images.dtype}; expected float32 in [0, 1]")
+        if 0 in images.shape:
+            raise ArgumentError(f"images has shape {images.shape}: there is no pixel in it")
+        if not np.isfinite(images).all():
+            raise ArgumentError("images has values that are not finite (NaN or infinity)")
+        batch = images if images.ndim == 4 else images[None]
+        restored = np.clip(restore_any_size(self.run, batch, self.info.profile, on_tile), 0.0, 1.0)
+        return restored if images.ndim == 4 else restored[0]
+
+    @abstractmethod
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One run of the network, unclipped.
+
+        Args:
+            image: (B, 3, H, W) float32 whose sizes lie in ``info.profile``, C-contiguous.
+
+        Returns:
+            (B, 3, H, W) float32.
+        """
+
+    def close(self) -> None:
+        """Release the model's memory; the session cannot be used afterwards."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,104 @@
+"""Image sizes that an export accepts: static, or a range with an optimum, for batch, height and width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from serpent.config import SerpentConfig
+from serpent.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Range:
+    """An inclusive range of sizes with the one to tune for; ``max`` is None where nothing bounds it."""
+
+    min: int
+    opt: int
+    max: int | None
+
+    @property
+    def is_static(self) -> bool:
+        return self.min == self.max
+
+    def __contains__(self, size: int) -> bool:
+        return self.min <= size and (self.max is None or size <= self.max)
+
+    def __str__(self) -> str:
+        return str(self.min) if self.is_static else f"{self.min}:{self.opt}:{self.max if self.max is not None else ''}"
+
+
+@dataclass(frozen=True)
+class ShapeProfile:
+    """Accepted image shapes: pictures per batch, height and width in pixels, sides multiples of ``multiple``."""
+
+    batch: Range
+    height: Range
+    width: Range
+    multiple: int
+
+    @property
+    def is_static(self) -> bool:
+        return self.batch.is_static and self.height.is_static and self.width.is_static
+
+    @property
+    def resolution(self) -> str:
+        """The sizes as typed after ``--res``: "512", "512x768" or "256:512:2048"."""
+        same = self.height == self.width
+        return str(self.height) if same else f"{self.height}x{self.width}"
+
+    def to_dict(self) -> dict[str, Any]:
+        sides = {name: [r.min, r.opt, r.max] for name, r in self._ranges().items()}
+        return {**sides, "multiple": self.multiple}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ShapeProfile:
+        return cls(*(Range(*fields[name]) for name in ("batch", "height", "width")), multiple=int(fields["multiple"]))
+
+    def _ranges(self) -> dict[str, Range]:
+        return {"batch": self.batch, "height": self.height, "width": self.width}
+
+
+def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> ShapeProfile:
+    """Read ``--res`` and ``--batch``.
+
+    Args:
+        config: the network, whose ``size_multiple`` the sides must honour.
+        resolution: "512", "512x768" (height x width), or "256:512:2048" (min:opt:max of both sides).
+        batch: "1" or "1:1:8".
+
+    Raises:
+        UsageError: not of that form, not positive, not ordered, or no multiple of 8P.
+    """
+    if "x" in resolution:
+        sides = [_parse_range(side, "--res", resolution) for side in resolution.split("x")]
+        if len(sides) != 2 or not all(side.is_static for side in sides):
+            raise UsageError(f"--res {resolution!r} is not understood", hint=_RES_FORMS)
+        height, width = sides
+    else:
+        height = width = _parse_range(resolution, "--res", resolution)
+    for size in {height.min, height.opt, height.max, width.min, width.opt, width.max}:
+        assert size is not None
+        config.check_size(size, size)
+    return ShapeProfile(_parse_range(batch, "--batch", batch), height, width, config.size_multiple)
+
+
+_RES_FORMS = "use --res 512, --res 512x768 (height x width) or --res 256:512:2048 (min:opt:max)"
+_BATCH_FORMS = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
+
+
+def _parse_range(text: str, option: str, whole: str) -> Range:
+    forms = _RES_FORMS if option == "--res" else _BATCH_FORMS
+    try:
+        numbers = [int(part) for part in text.split(":")]
+    except ValueError:
+        raise UsageError(f"{option} {whole!r} is not understood", hint=forms) from None
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise UsageError(f"{option} {whole!r} is not understood", hint=forms)
+    if min(numbers) < 1:
+        raise UsageError(f"{option} {whole!r} has the size {min(numbers)}, which is not positive", hint=forms)
+    if not numbers[0] <= numbers[1] <= numbers[2]:
+        raise UsageError(f"{option} {whole!r} is not ordered min <= opt <= max", hint=forms)
+    return Range(*numbers)
