@@ -1,0 +1,41 @@
+// Chooses a kernel at run time. SERPENT_X86 is defined where the AVX kernels are built.
+#include <cstdlib>
+#include <string>
+
+#include "failure.h"
+#include "kernel.h"
+
+namespace serpent {
+namespace {
+
+struct Isa {
+  const char* name;
+  Kernel (*kernel)(int32_t);
+  bool runs_here;
+};
+
+}  // namespace
+
+Kernel choose_kernel(int32_t dtype) {
+  const Isa fastest_first[] = {
+#if defined(SERPENT_X86)
+      {"avx512", avx512_kernel,
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl")},
+      {"avx2", avx2_kernel, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+#endif
+      {"portable", portable_kernel, true}};
+  const char* forced = std::getenv("SERPENT_ISA");
+  for (const Isa& isa : fastest_first) {
+    if (forced == nullptr ? isa.runs_here : isa.name == std::string(forced)) {
+      if (!isa.runs_here) {
+        fail(SERPENT_STATUS_UNSUPPORTED, std::string("SERPENT_ISA=") + forced + ": this processor lacks it");
+      }
+      return isa.kernel(dtype);
+    }
+  }
+  fail(SERPENT_STATUS_INVALID_ARGUMENT,
+       std::string("SERPENT_ISA=") + forced + " is not in this build; known are avx512, avx2 (x86 only) and portable");
+}
+
+}  // namespace serpent

@@ -1,0 +1,38 @@
+// Runs independent tasks on the calling thread and a few more.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace serpent {
+
+// Calls task(i) once for every i in [0, count). Tasks must not throw. Where the system refuses a thread,
+// the ones that did start do all the work.
+template <class Task>
+void parallel_for(int64_t count, int64_t threads, const Task& task) {
+  std::atomic<int64_t> next{0};
+  const auto work = [&]() noexcept {
+    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
+      task(i);
+    }
+  };
+  const int64_t extra = (threads < count ? threads : count) - 1;
+  std::vector<std::thread> pool;
+  pool.reserve(extra > 0 ? static_cast<size_t>(extra) : 0);
+  for (int64_t i = 0; i < extra; ++i) {
+    try {
+      pool.emplace_back(work);
+    } catch (const std::system_error&) {
+      break;
+    }
+  }
+  work();
+  for (std::thread& thread : pool) {
+    thread.join();
+  }
+}
+
+}  // namespace serpent

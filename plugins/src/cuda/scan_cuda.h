@@ -1,0 +1,13 @@
+// The CUDA scan, or its stand-in where the library is built without CUDA.
+#pragma once
+
+#include "serpent/scan.h"
+
+namespace serpent {
+
+bool has_cuda() noexcept;
+
+// Checked arguments only; `workspace` has workspace_bytes(shape) bytes; `stream` is a cudaStream_t.
+void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, void* workspace, void* stream);
+
+}  // namespace serpent

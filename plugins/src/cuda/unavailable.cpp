@@ -1,0 +1,14 @@
+// Stands in for the CUDA kernels in a build without them.
+#include "scan_cuda.h"
+
+#include "failure.h"
+
+namespace serpent {
+
+bool has_cuda() noexcept { return false; }
+
+void scan_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, void*, void*) {
+  fail(SERPENT_STATUS_UNSUPPORTED, "this native library was built without CUDA kernels");
+}
+
+}  // namespace serpent

@@ -1,0 +1,65 @@
+#include "shape.h"
+
+#include <limits>
+#include <string>
+
+#include "failure.h"
+
+namespace serpent {
+namespace {
+
+void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    const std::string limit = high == std::numeric_limits<int64_t>::max() ? "" : " and <= " + std::to_string(high);
+    fail(SERPENT_STATUS_INVALID_ARGUMENT,
+         std::string(name) + " is " + std::to_string(value) + "; expected >= " + std::to_string(low) + limit);
+  }
+}
+
+}  // namespace
+
+void check_shape(const serpent_scan_shape* shape) {
+  if (shape == nullptr) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "shape is NULL");
+  }
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  check_range("batch", shape->batch, 0, kAny);
+  check_range("height", shape->height, 1, kAny);
+  check_range("width", shape->width, 1, kAny);
+  check_range("channels", shape->channels, 1, kAny);
+  check_range("d_state", shape->d_state, 1, kMaxState);
+  check_range("dt_rank", shape->dt_rank, 1, kMaxDtRank);
+  check_range("dtype", shape->dtype, SERPENT_DTYPE_F32, SERPENT_DTYPE_BF16);
+
+  // 16 bytes an element leaves room for every buffer that is derived from these sizes.
+  int64_t room = kAny / 16;
+  const int64_t columns = kDirections * (shape->dt_rank + 2 * shape->d_state);
+  const int64_t widest = shape->channels > columns ? shape->channels : columns;
+  for (const int64_t side : {shape->batch, shape->height, shape->width, kDirections, widest}) {
+    room /= side > 0 ? side : 1;
+  }
+  if (room == 0) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "batch * height * width * channels exceeds what 64-bit offsets address");
+  }
+}
+
+void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors) {
+  if (shape.batch == 0) {
+    return;
+  }
+  if (tensors == nullptr) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "tensors is NULL");
+  }
+  const struct {
+    const char* name;
+    const void* pointer;
+  } named[] = {{"x", tensors->x},   {"x_dbl", tensors->x_dbl},   {"dt_weight", tensors->dt_weight}, {"dt_bias", tensors->dt_bias},
+               {"A", tensors->A}, {"D_skip", tensors->D_skip}, {"y", tensors->y}};
+  for (const auto& argument : named) {
+    if (argument.pointer == nullptr) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(argument.name) + " is NULL");
+    }
+  }
+}
+
+}  // namespace serpent

@@ -1,0 +1,20 @@
+// Checks of the sizes and pointers that callers pass in.
+#pragma once
+
+#include <cstdint>
+
+#include "serpent/scan.h"
+
+namespace serpent {
+
+constexpr int64_t kDirections = 4;
+constexpr int64_t kMaxState = 256;   // N; the CPU kernel keeps one state tile on the stack
+constexpr int64_t kMaxDtRank = 256;  // R
+
+// Throws Failure naming the first size that is out of range, or whose arrays 64-bit offsets cannot address.
+void check_shape(const serpent_scan_shape* shape);
+
+// Throws Failure naming the first null pointer. An empty batch needs no pointers.
+void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors);
+
+}  // namespace serpent
