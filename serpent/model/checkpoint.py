@@ -1,0 +1,123 @@
+"""Checkpoints: safetensors with the configuration in the metadata, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from serpent.config import SerpentConfig
+from serpent.errors import CheckpointError, UsageError
+from serpent.files import written_aside
+from serpent.model.unet import Serpent
+
+FORMAT = "serpent-checkpoint-v1"
+
+
+def weights_digest(model: Serpent) -> str:
+    """SHA-256 over the names, shapes and f32 values of all parameters, in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_model(model: Serpent, path: str | Path, *, task: str = "deblur", extra: Mapping[str, str] | None = None) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        model: the network; its parameters are stored in f32.
+        path: file to write; an existing one is replaced.
+        task: what the weights were trained for.
+        extra: more metadata (licence, data, metrics), string to string.
+
+    Raises:
+        SerpentError: the folder cannot be written.
+    """
+    state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {
+        **(extra or {}),
+        "format": FORMAT,
+        "config": json.dumps(model.config.to_dict(), sort_keys=True),
+        "task": task,
+        "weights_digest": weights_digest(model),
+    }
+    with written_aside(Path(path)) as aside:
+        save_file(state, aside, metadata=metadata)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a checkpoint: "format", "config" (JSON), "task", "weights_digest", and the writer's own.
+
+    Raises:
+        CheckpointError: missing, truncated, pickled, or not written by :func:`save_model`.
+    """
+    return _read(Path(path))[0]
+
+
+def load_model(path: str | Path) -> Serpent:
+    """Read a checkpoint into a new network, f32, on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: missing, truncated, pickled or foreign file; missing, unexpected or wrongly shaped
+            parameters (every one is named); weights that do not match their digest.
+    """
+    path = Path(path)
+    metadata, state = _read(path)
+    try:
+        config = SerpentConfig.from_dict(json.loads(metadata["config"]))
+    except (ValueError, TypeError, KeyError, UsageError) as error:
+        raise CheckpointError(f"{path} has an unusable configuration: {error}") from None
+    model = Serpent(config)
+    _check_state(path, model.state_dict(), state)
+    model.load_state_dict(state, strict=True)
+    if weights_digest(model) != metadata.get("weights_digest"):
+        raise CheckpointError(f"{path}: the weights do not match the digest in its metadata; the file was changed")
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"the checkpoint {path} does not exist")
+    with path.open("rb") as stream:
+        head = stream.read(2)
+    if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise CheckpointError(
+            f"{path} is a pickle (torch.save), which can run code when opened; it is refused",
+            hint="convert it where you trust it: serpent.save_model(model, 'model.safetensors')",
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from None
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but no Serpent checkpoint: its metadata has format "
+            f"{metadata.get('format')!r}, expected {FORMAT!r}",
+            hint="write checkpoints with serpent.save_model(model, path)",
+        )
+    return metadata, state
+
+
+def _check_state(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    problems = [f"missing: {name}" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"unexpected: {name}" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name].shape != expected[name].shape:
+            shapes = f"{tuple(found[name].shape)}, expected {tuple(expected[name].shape)}"
+            problems.append(f"wrong shape: {name} is {shapes}")
+        elif found[name].dtype != torch.float32:
+            problems.append(f"wrong dtype: {name} is {found[name].dtype}, expected torch.float32")
+    if problems:
+        listing = "\n  ".join(problems)
+        raise CheckpointError(f"{path} does not fit its own configuration ({len(problems)} keys):\n  {listing}")

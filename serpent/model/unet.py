@@ -1,0 +1,106 @@
+"""Serpent: a U-Net of visual state-space blocks (arXiv 2403.17902)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from serpent.config import SerpentConfig
+from serpent.model.blocks import SS2D, Expand, Merge, SkipMix, VSSBlock, unfold_pixels
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
+
+
+class Serpent(nn.Module):
+    """The network, in the reading of the paper that ``config`` selects.
+
+    embed (P x P patches) -> num_scales x (blocks, merge) -> bottleneck blocks -> num_scales x (expand, skip,
+    blocks) -> LN, Linear to P x P pixels; plus the input where ``config.global_residual``.
+    """
+
+    def __init__(self, config: SerpentConfig) -> None:
+        super().__init__()
+        self.config = config
+        scales = range(config.num_scales)
+        width = config.channels
+        self.embed = nn.Conv2d(config.in_channels, width(0), config.patch_size, stride=config.patch_size)
+        self.embed_norm = nn.LayerNorm(width(0))
+        self.down = nn.ModuleList(_stack(width(scale), config) for scale in scales)
+        self.merge = nn.ModuleList(Merge(width(scale)) for scale in scales)
+        self.bottleneck_norm = nn.LayerNorm(width(config.num_scales))
+        self.bottleneck = _stack(width(config.num_scales), config)
+        # Decoder stages are indexed by the scale they arrive at; "post" runs its blocks one scale below.
+        lift = 1 if config.up_order == "post" else 0
+        self.expand = nn.ModuleList(Expand(width(scale + 1)) for scale in scales)
+        self.mix = nn.ModuleList(SkipMix(width(scale), config) for scale in scales)
+        self.up = nn.ModuleList(_stack(width(scale + lift), config) for scale in scales)
+        self.head_norm = nn.LayerNorm(width(0))
+        self.head = nn.Linear(width(0), config.in_channels * config.patch_size**2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Restore pictures.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], H and W multiples of ``config.size_multiple``; any floating
+                dtype: it is cast to the network's at the border.
+
+        Returns:
+            (B, 3, H, W) in the dtype of ``image``, not clipped.
+        """
+        x = self.embed_norm(self.embed(image.to(self.embed.weight.dtype)).permute(0, 2, 3, 1))
+        skips = []
+        for blocks, merge in zip(self.down, self.merge, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = merge(x)
+        x = self.bottleneck(self.bottleneck_norm(x))
+        for scale in reversed(range(self.config.num_scales)):
+            if self.config.up_order == "post":
+                x = self.up[scale](x)
+            x = self.mix[scale](self.expand[scale](x), skips.pop())
+            if self.config.up_order == "pre":
+                x = self.up[scale](x)
+        correction = unfold_pixels(self.head(self.head_norm(x)), self.config.patch_size)
+        correction = correction.permute(0, 3, 1, 2).to(image.dtype)
+        return image + correction if self.config.global_residual else correction
+
+
+def _stack(channels: int, config: SerpentConfig) -> nn.Sequential:
+    return nn.Sequential(*(VSSBlock(channels, config) for _ in range(config.depth)))
+
+
+def create_model(variant: str = "B", *, seed: int | None = None, **overrides: Any) -> Serpent:
+    """A network with fresh weights, in eval mode.
+
+    Args:
+        variant: "B", "L" or "H".
+        seed: makes the weights reproducible without touching torch's global generator.
+        **overrides: fields of :class:`serpent.SerpentConfig`.
+
+    Raises:
+        UsageError: unknown variant or field.
+    """
+    config = SerpentConfig.from_variant(variant, **overrides)
+    if seed is None:
+        return Serpent(config).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Serpent(config).eval()
+
+
+def set_precision(model: Serpent, precision: str) -> Serpent:
+    """Convert ``model`` in place to "fp32", "fp16", "bf16" or "fp64" and return it.
+
+    The scan's own parameters (dt_weight, dt_bias, A_log, D_skip) stay f32 in 16-bit networks: the scan
+    computes in f32 whatever its storage type.
+    """
+    dtype = PRECISIONS[precision]
+    model.to(dtype if dtype == torch.float64 else torch.float32)
+    if dtype.itemsize == 2:
+        scan = {id(p) for m in model.modules() if isinstance(m, SS2D) for p in m.parameters(recurse=False)}
+        for parameter in model.parameters():
+            if id(parameter) not in scan:
+                parameter.data = parameter.data.to(dtype)
+    return model
