@@ -11,8 +11,8 @@ from __future__ import annotations
 import onnx
 import onnx.parser
 
-DOMAIN = "serpent"
-OP_TYPE = "SelectiveScan2D"
+from serpent.runtime.onnx_split import DOMAIN, OP_TYPE
+
 PLUGIN_NAMESPACE = "serpent"
 PLUGIN_VERSION = "1"
 INPUTS = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")

@@ -1,0 +1,187 @@
+"""Sessions on ONNX Runtime: scans on the native kernel between segments, or on the file's own function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serpent import native
+from serpent.errors import EngineError, ModelFileError, NativeLibraryError, UsageError
+from serpent.runtime.onnx_file import read_onnx, serialize
+from serpent.runtime.onnx_split import ScanStep, split_at_scans
+from serpent.runtime.session import Session, SessionInfo
+
+ScanChoice = Literal["native", "function"]
+Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_SCAN_DTYPES: dict[str, tuple[str, Any]] = {"tensor(float)": ("f32", np.float32), "tensor(float16)": ("f16", np.float16)}
+
+
+@dataclass
+class RunTimes:
+    """Seconds of the last run: inside ONNX Runtime, inside the native scan, and in all."""
+
+    segments: float = 0.0
+    scans: float = 0.0
+    total: float = 0.0
+
+
+class OnnxSession(Session):
+    """An exported ONNX file on the CPU.
+
+    Args:
+        path: a file written by ``serpent-export``; a manifest beside it must match it.
+        device: "auto" or "cpu".
+        scan: "native" runs scans on the native library, "function" on the standard operators in the file
+            (correct, many times slower); None takes the library if it is there and notes it if not.
+        threads: one budget for ONNX Runtime and the scan; all available CPUs by default.
+
+    Raises:
+        ModelFileError: missing, foreign or changed file.
+        NativeLibraryError: ``scan="native"`` without a library.
+        EngineError: a precision that ONNX Runtime's CPU kernels do not cover.
+        UsageError: another device or scan.
+    """
+
+    def __init__(
+        self, path: str | Path, device: str = "auto", *, scan: ScanChoice | None = None, threads: int | None = None
+    ) -> None:
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"device {device!r}: ONNX files run on the CPU in this version", hint="use --device cpu")
+        file = read_onnx(Path(path))
+        if file.metadata["precision"] == "bf16":
+            raise EngineError(
+                f"{path} is bf16, for which ONNX Runtime has no CPU kernels (Conv, MatMul and others)",
+                hint="export with --precision fp32 or fp16, or run the .plan on a GPU",
+            )
+        chosen, notes = choose_scan(scan)
+        self.times = RunTimes()
+        self._run: Runner | None = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
+        self.info = SessionInfo(
+            path=Path(path),
+            backend="onnxruntime",
+            config=file.config,
+            task=file.metadata["task"],
+            precision=file.metadata["precision"],
+            weights=file.metadata["weights"],
+            profile=file.profile,
+            device="cpu",
+            scan=chosen,
+            notes=notes,
+        )
+
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._run is None:
+            raise UsageError(f"the session of {self.info.path} is closed")
+        return self._run(image)
+
+    def close(self) -> None:
+        self._run = None
+
+
+def choose_scan(scan: str | None) -> tuple[ScanChoice, tuple[str, ...]]:
+    """The scan to use and the notes to show.
+
+    Raises:
+        NativeLibraryError: "native" asked for, but there is no usable library.
+        UsageError: neither "native" nor "function" nor None.
+    """
+    if scan == "function":
+        return "function", ()
+    if scan not in (None, "native"):
+        raise UsageError(f"scan {scan!r} is unknown; expected 'native' or 'function'")
+    try:
+        native.library()
+    except NativeLibraryError as error:
+        if scan == "native":
+            raise
+        return "function", (f"the scan runs on ONNX operators, many times slower: {error.message}",)
+    return "native", ()
+
+
+def make_runner(model: onnx.ModelProto, scan: ScanChoice, threads: int, times: RunTimes) -> Runner:
+    """A function image (B, 3, H, W) f32 -> restored (B, 3, H, W) f32 that runs ``model``.
+
+    Raises:
+        ModelFileError: ONNX Runtime refuses the model.
+    """
+    if scan == "function":
+        whole = _open(model, threads)
+
+        def run_whole(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            start = time.perf_counter()
+            restored: NDArray[np.float32] = whole.run(["restored"], {"image": image})[0]
+            times.total = times.segments = time.perf_counter() - start
+            return restored
+
+        return run_whole
+    return _SplitRunner(model, threads, times)
+
+
+class _SplitRunner:
+    """Runs the segments in turn; tensors pass by pointer and are dropped after their last reader."""
+
+    def __init__(self, model: onnx.ModelProto, threads: int, times: RunTimes) -> None:
+        plan = split_at_scans(model)
+        self._steps = [
+            (step, None if isinstance(step, ScanStep) else _open(step.model, threads), dead)
+            for step, dead in zip(plan.steps, plan.dead_after, strict=True)
+        ]
+        self._threads = threads
+        self._times = times
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        segments = scans = 0.0
+        values: dict[str, Any] = {"image": ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(image))}
+        for step, session, dead in self._steps:
+            begin = time.perf_counter()
+            if isinstance(step, ScanStep):
+                values[step.output] = _scan(step, values, self._threads)
+                scans += time.perf_counter() - begin
+            elif session is not None:
+                feeds = {name: values[name] for name in step.inputs}
+                values.update(zip(step.outputs, session.run_with_ort_values(list(step.outputs), feeds), strict=True))
+                del feeds
+                segments += time.perf_counter() - begin
+            for name in dead:
+                del values[name]
+        restored: NDArray[np.float32] = values["restored"].numpy()
+        self._times.segments, self._times.scans = segments, scans
+        self._times.total = time.perf_counter() - start
+        return restored
+
+
+def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
+    x, x_dbl = (values[name] for name in step.inputs)
+    dtype, numpy_dtype = _SCAN_DTYPES[x.data_type()]
+    batch, height, width, channels = x.shape()
+    dt_weight, dt_bias, A, D_skip = step.weights
+    y = ort.OrtValue.ortvalue_from_shape_and_type([batch, height, width, channels], numpy_dtype)
+    shape = native.ScanShape(batch, height, width, channels, A.shape[2], dt_weight.shape[2], dtype)
+    weights = (array.ctypes.data for array in (dt_weight, dt_bias, A, D_skip))
+    pointers = native.ScanPointers(x.data_ptr(), x_dbl.data_ptr(), *weights, y.data_ptr())
+    native.library().scan_cpu(shape, pointers, threads)
+    return y
+
+
+def _open(model: onnx.ModelProto, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Segments and scans run one after the other. A pool that spins after its segment would take the CPUs
+    # that the next one needs, so waiting threads sleep: together they stay within one budget.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # An arena per segment would keep the peak of each segment until the end.
+    options.enable_cpu_mem_arena = False
+    try:
+        return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses the model: {error}") from None
