@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,14 +23,26 @@ def check_writable_target(path: Path, *, overwrite: bool) -> None:
     """Refuse early what :func:`written_aside` could not finish.
 
     Raises:
-        UsageError: the target exists and ``overwrite`` is off, is a folder, or its folder does not exist.
+        UsageError: the target exists and ``overwrite`` is off, is a folder or a device, or its folder does not exist.
+        SerpentError: the system refuses the name, or the folder is read-only.
     """
-    if path.is_dir():
+    try:
+        # stat(), unlike exists(), says why a name cannot be used (too long, a file taken for a folder).
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        kind = None
+    except OSError as error:
+        raise SerpentError(f"cannot write {path}: {error.strerror}", hint="choose another name") from None
+    if kind is not None and stat.S_ISDIR(kind):
         raise UsageError(f"{path} is a folder; expected a file name")
-    if path.exists() and not overwrite:
+    if kind is not None and not stat.S_ISREG(kind):
+        raise UsageError(f"{path} is no regular file, and replacing it would destroy what it is")
+    if kind is not None and not overwrite:
         raise UsageError(f"{path} exists already", hint="add --overwrite to replace it, or choose another name")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise SerpentError(f"cannot write into {path.parent}: it is read-only", hint="choose another folder")
 
 
 @contextlib.contextmanager
@@ -42,7 +55,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         SerpentError: the folder cannot be written (read-only, full).
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise SerpentError(f"cannot write into {path.parent}: {error.strerror}", hint="choose another folder") from None
@@ -53,7 +66,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         aside.chmod(0o666 & ~umask)
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
         raise SerpentError(f"cannot write {path}: {error.strerror or error}", hint="choose another folder") from None
     finally:

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serpent.config import SerpentConfig
-from serpent.errors import ArgumentError
+from serpent.errors import ArgumentError, SerpentError
 from serpent.runtime.tiling import restore_any_size
 from serpent.shapes import ShapeProfile
 
@@ -69,6 +69,7 @@ class Session(ABC):
 
         Raises:
             ArgumentError: wrong rank, channel count or dtype, an empty picture, or a value that is not finite.
+            SerpentError: the network's result is not finite (half precision overflows with some weights).
         """
         images = np.asarray(images)
         if images.ndim not in (3, 4) or images.shape[-1] != 3:
@@ -80,7 +81,13 @@ class Session(ABC):
         if not np.isfinite(images).all():
             raise ArgumentError("images has values that are not finite (NaN or infinity)")
         batch = images if images.ndim == 4 else images[None]
-        restored = np.clip(restore_any_size(self.run, batch, self.info.profile, on_tile), 0.0, 1.0)
+        restored = restore_any_size(self.run, batch, self.info.profile, on_tile)
+        if not np.isfinite(restored).all():
+            raise SerpentError(
+                f"{self.info.path} ({self.info.precision}) gave values that are not finite for this picture",
+                hint="export with --precision fp32, or check the weights",
+            )
+        restored = np.clip(restored, 0.0, 1.0)
         return restored if images.ndim == 4 else restored[0]
 
     @abstractmethod
@@ -97,7 +104,7 @@ class Session(ABC):
     def close(self) -> None:
         """Release the model's memory; the session cannot be used afterwards."""
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,73 @@
+# Development tasks. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= torch,onnx,rtx,dev
+DEMO ?= demo
+
+# Two test processes share the machine: without this each would start a thread per core for torch.
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE_SOURCES := $(shell find plugins -name '*.cpp' -o -name '*.c' -o -name '*.h')
+PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test test-slow test-native lint format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make the virtual environment and install the project into it, editable
+
+# Editable: Python edits act at once; a change of the native sources or of the requirements installs again.
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt plugins/CMakeLists.txt $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (the first time this downloads torch and takes minutes)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP) ## Export a small network and restore a degraded photograph with it
+	@mkdir -p $(DEMO)
+	$(BIN)/python examples/degraded_photo.py $(DEMO)/degraded.png --clean $(DEMO)/clean.png
+	$(BIN)/serpent-export --variant B --res 256 --out $(DEMO) --overwrite
+	$(BIN)/serpent-infer $(DEMO)/serpent-b-256-fp32.onnx $(DEMO)/degraded.png -o $(DEMO)/restored.png --overwrite
+	@echo
+	@echo "  photograph        $(DEMO)/clean.png"
+	@echo "  degraded          $(DEMO)/degraded.png (Gaussian blur, sigma 3 pixels, and noise, sigma 0.05)"
+	@echo "  network, ONNX     $(DEMO)/serpent-b-256-fp32.onnx"
+	@echo "  network, TensorRT $(DEMO)/serpent-b-256-fp32.plan (needs an NVIDIA RTX GPU)"
+	@echo "  manifest          $(DEMO)/serpent-b-256-fp32.json"
+	@echo "  result            $(DEMO)/restored.png"
+	@echo
+	@echo "The weights are untrained: the result shows that the whole path runs, not that it restores anything."
+
+test: $(STAMP) ## Run all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP) ## Run the slow tests
+	$(PYTEST) -m slow
+
+test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel
+	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build --output-on-failure
+
+lint: $(STAMP) ## Check formatting, style, types and the import rules
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
+
+format: $(STAMP) ## Format all sources in place
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+
+clean: ## Remove everything that these targets made
+	rm -rf $(VENV) build dist $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

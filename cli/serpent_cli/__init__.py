@@ -1,0 +1,1 @@
+"""The commands ``serpent``, ``serpent-export``, ``serpent-infer`` and ``serpent-doctor``."""

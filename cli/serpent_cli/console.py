@@ -1,0 +1,80 @@
+"""What the commands show: results on stdout, progress on stderr and only when somebody watches it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_UNLIMITED = 10_000
+"""Columns assumed when stdout is no terminal: a file or pipe gets each table row on one line."""
+
+
+def show_json(result: Mapping[str, Any]) -> None:
+    """Write the one JSON object of a ``--json`` run."""
+    click.echo(json.dumps(result, indent=2))
+
+
+def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table; plain and unwrapped when stdout is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        # Text, since file names may hold what rich takes for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else _UNLIMITED).print(table)
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A running line of progress; does nothing without a terminal."""
+
+    progress: Progress | None = None
+
+    def stage(self, text: str) -> None:
+        """Say what is going on now."""
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], description=text)
+
+    def tile(self, done: int, total: int) -> None:
+        """Show ``done`` of ``total`` steps."""
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=done, total=total)
+
+
+@contextlib.contextmanager
+def activity(text: str) -> Iterator[Activity]:
+    """Show a spinner with ``text`` on stderr while the block runs, and wipe it afterwards."""
+    if not sys.stderr.isatty():
+        yield Activity()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(text, total=None)
+        yield Activity(progress)
+
+
+def human_size(size: int) -> str:
+    """A file size in decimal units: 24.6 MB."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

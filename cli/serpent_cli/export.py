@@ -1,0 +1,157 @@
+"""``serpent-export``: a network to one ONNX file, a TensorRT plan and their manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serpent_cli.console import activity, human_size, show_json, show_table
+from serpent_cli.options import json_option, version_option
+
+if TYPE_CHECKING:
+    from serpent_export import ExportResult
+
+
+@click.command(short_help="Write the ONNX file, the TensorRT plan and the manifest.")
+@click.option(
+    "--variant",
+    required=True,
+    metavar="[B|L|H]",
+    help="Network: B (patches of 4 pixels, fastest), L (2) or H (1, finest).",
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Trained .safetensors checkpoint. Default: seed 0.")
+@click.option("--task", default="deblur", show_default=True, help="What the network restores; recorded in the files.")
+@click.option("--require-weights", is_flag=True, help="Fail without trained weights.")
+@click.option(
+    "--res", default="512", show_default=True, help="Size in pixels: 512, 512x768 (height x width) or 256:512:2048."
+)
+@click.option("--batch", default="1", show_default=True, help="Pictures per run: 1, or 1:1:8 (min:opt:max).")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic inside the network; pictures go in and out as fp32.",
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["onnx", "plan", "all"]),
+    default="all",
+    show_default=True,
+    help="What to write; 'all' leaves the plan out where no TensorRT is installed, and says so.",
+)
+@click.option("--out", type=click.Path(path_type=Path), default=".", show_default=True, help="Folder for the files.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "rtx", "trt"]),
+    default="auto",
+    show_default=True,
+    help="Builder of the plan: TensorRT-RTX (needs no GPU) or TensorRT.",
+)
+@click.option("--targets", help="GPUs of the plan, TensorRT-RTX only.  [default: sm86,sm89,sm120]")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@json_option
+@version_option
+def export(
+    variant: str,
+    weights: Path | None,
+    task: str,
+    require_weights: bool,
+    res: str,
+    batch: str,
+    precision: str,
+    formats: str,
+    out: Path,
+    engine: str,
+    targets: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Export a network to ONNX and TensorRT, compared with the PyTorch model in f64.
+
+    Writes serpent-VARIANT-RES-PRECISION.onnx, .plan and .json (the manifest). An export that misses its
+    numeric bound fails and leaves nothing behind.
+    """
+    from serpent.config import SerpentConfig
+    from serpent.extras import require
+    from serpent.shapes import parse_profile
+
+    # Before torch is loaded, which takes seconds: a mistyped size is answered at once.
+    parse_profile(SerpentConfig.from_variant(variant), res, batch)
+    with activity("loading PyTorch") as progress:
+        require("torch", "torch", "serpent-export")
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            require(module, "onnx", "serpent-export")
+        import serpent_export
+
+        result = serpent_export.export(
+            variant=variant.upper(),
+            weights=weights,
+            task=task,
+            resolution=res,
+            batch=batch,
+            precision=precision,
+            formats=formats,
+            out=out,
+            engine=engine,
+            targets=targets,
+            require_weights=require_weights,
+            overwrite=overwrite,
+            on_stage=progress.stage,
+        )
+    if as_json:
+        show_json(_as_json(result))
+    else:
+        _show(result)
+
+
+def _show(result: ExportResult) -> None:
+    parity = result.parity
+    measured = f"max|d| {parity.max_error:.2e}, PSNR {parity.psnr_db:.1f} dB, limit {parity.limit:.2e}"
+    rows = [
+        (
+            file.path.name,
+            human_size(file.bytes),
+            file.precision,
+            measured if file.kind == "onnx" else "-",
+            ",".join(file.targets) or "-",
+            f"{file.seconds:.1f} s",
+        )
+        for file in result.files
+    ]
+    show_table(("file", "size", "precision", "parity", "targets", "time"), rows)
+    for note in result.notes:
+        click.echo(note)
+    click.echo(f"{result.manifest_path}: manifest; {result.seconds:.1f} s in all")
+
+
+def _as_json(result: ExportResult) -> dict[str, Any]:
+    parity = result.parity
+    return {
+        "files": [
+            {
+                "path": str(file.path),
+                "kind": file.kind,
+                "precision": file.precision,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "targets": list(file.targets),
+                "seconds": round(file.seconds, 3),
+            }
+            for file in result.files
+        ],
+        "manifest": str(result.manifest_path),
+        "weights": result.weights,
+        "parity": {
+            "max_error": parity.max_error,
+            "eager_max_error": parity.eager_max_error,
+            "limit": parity.limit,
+            "psnr_db": parity.psnr_db,
+            "statement": parity.statement,
+        },
+        "notes": list(result.notes),
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,101 @@
+"""``serpent-infer``: restore one picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from serpent_cli.console import activity, show_json
+from serpent_cli.options import json_option, version_option
+
+if TYPE_CHECKING:
+    from serpent.runtime.open import Scan
+
+
+@click.command(short_help="Restore one picture.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Result; its suffix selects the format. Default: NAME_restored beside the picture, in its format "
+    "(.png where that cannot be written).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--scan",
+    type=click.Choice(["native", "function"]),
+    help="For .onnx: run the selective scan on the native kernel, or on the file's own function (slow). "
+    "Default: native where its library is there.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
+@json_option
+@version_option
+def infer(
+    model: Path,
+    picture: Path,
+    output: Path | None,
+    overwrite: bool,
+    device: str,
+    scan: Scan | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Restore PICTURE with MODEL.
+
+    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT).
+    A picture of any size is taken: one smaller than the model's size is padded, a larger one goes through in
+    overlapping, blended tiles.
+    """
+    from serpent.runtime.image_io import check_picture_target, read_picture, write_picture
+    from serpent.runtime.open import open_session
+
+    target = _default_output(picture) if output is None else output
+    # What can fail at once fails before the model is loaded.
+    check_picture_target(target, overwrite=overwrite)
+    source = read_picture(picture)
+    with activity(f"loading {model.name}") as progress:
+        start = time.perf_counter()
+        with open_session(model, device, scan=scan, threads=threads) as session:
+            loaded = time.perf_counter()
+            progress.stage(f"restoring {picture.name}")
+            restored = session(source.pixels, on_tile=progress.tile)
+            seconds = time.perf_counter() - loaded
+            info = session.info
+        write_picture(target, restored, overwrite=overwrite)
+    height, width, _ = restored.shape
+    notes = (*source.notes, *info.notes)
+    if as_json:
+        show_json(
+            {
+                "output": str(target),
+                "width": width,
+                "height": height,
+                "backend": info.backend,
+                "device": info.device,
+                "scan": info.scan,
+                "precision": info.precision,
+                "task": info.task,
+                "weights": info.weights,
+                "load_seconds": round(loaded - start, 3),
+                "seconds": round(seconds, 3),
+                "notes": list(notes),
+            }
+        )
+        return
+    how = f"{info.backend} on {info.device}, {info.scan} scan"
+    click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _default_output(picture: Path) -> Path:
+    from serpent.runtime.image_io import ENCODERS
+
+    suffix = picture.suffix if picture.suffix.lower() in ENCODERS else ".png"
+    return picture.with_name(f"{picture.stem}_restored{suffix}")

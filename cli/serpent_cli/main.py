@@ -1,0 +1,109 @@
+"""Entry points, and the one place where errors become messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Only what a user cannot have caused shows a
+traceback. The subcommands import click and nothing heavy, so help answers at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from serpent.errors import SerpentError
+from serpent_cli.console import show_json
+from serpent_cli.doctor import doctor
+from serpent_cli.export import export
+from serpent_cli.infer import infer
+from serpent_cli.options import version_option
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+@click.group(invoke_without_command=True)
+@version_option
+@click.pass_context
+def serpent(context: click.Context) -> None:
+    """Restore images with Serpent networks: export them, run them, check the installation."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for _command in (export, infer, doctor):
+    serpent.add_command(_command)
+
+
+def run_serpent() -> NoReturn:
+    """Entry point of ``serpent``."""
+    run(serpent, "serpent")
+
+
+def run_export() -> NoReturn:
+    """Entry point of ``serpent-export``."""
+    run(export, "serpent-export")
+
+
+def run_infer() -> NoReturn:
+    """Entry point of ``serpent-infer``."""
+    run(infer, "serpent-infer")
+
+
+def run_doctor() -> NoReturn:
+    """Entry point of ``serpent-doctor``."""
+    run(doctor, "serpent-doctor")
+
+
+def run(command: click.Command, name: str) -> NoReturn:
+    """Run a command with the process's arguments and leave with its exit code."""
+    arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is no valid text must not end a run that has already written its result.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(command, name, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `serpent-doctor | head -1`
+        _abandon_stdout()
+        code = 1  # as click has it
+    except OSError as error:
+        # The disk, the network share, the terminal: not ours, and named by the system.
+        _abandon_stdout()
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"error: {error.strerror or error}{where}", err=True)
+        code = 1
+    sys.exit(code)
+
+
+def _run(command: click.Command, name: str, arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    try:
+        return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        return _report("Interrupted", "interrupted", None, _INTERRUPTED, as_json)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else name
+        return _report("UsageError", error.format_message(), f"{path} --help", error.exit_code, as_json)
+    except click.ClickException as error:
+        return _report(type(error).__name__, error.format_message(), None, error.exit_code, as_json)
+    except SerpentError as error:
+        return _report(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
+
+
+def _report(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
+    if as_json:
+        fields: dict[str, Any] = {"type": kind, "message": message, "hint": hint, "exit_code": code}
+        show_json({"error": fields})
+    else:
+        click.echo(f"error: {message}" + (f"\n  {hint}" if hint else ""), err=True)
+    return code
+
+
+def _abandon_stdout() -> None:
+    """If stdout itself is what failed, let the interpreter's last flush go nowhere instead of failing once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

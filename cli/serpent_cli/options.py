@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        import serpent
+
+        click.echo(f"serpent {serpent.__version__}")
+        context.exit()
+
+
+version_option = click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, errors included.")

@@ -1,0 +1,37 @@
+"""Inference on PyTorch, ONNX Runtime or TensorRT behind one kind of session.
+
+The names below load on first use, and each backend only when a file of its kind is opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serpent.runtime.image_io import read_picture, write_picture
+    from serpent.runtime.open import open_session
+    from serpent.runtime.restoration import restore
+    from serpent.runtime.session import Session, SessionInfo
+
+__all__ = ["Session", "SessionInfo", "open_session", "read_picture", "restore", "write_picture"]
+
+# No module bears the name of a function: importing a submodule sets an attribute of this package.
+_HOMES = {
+    "Session": "session",
+    "SessionInfo": "session",
+    "open_session": "open",
+    "read_picture": "image_io",
+    "restore": "restoration",
+    "write_picture": "image_io",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

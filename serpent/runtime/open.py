@@ -1,0 +1,66 @@
+"""Choose the backend that runs a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from serpent.errors import ModelFileError, UsageError
+from serpent.runtime.session import Session
+
+_SUFFIXES = ".safetensors (PyTorch), .onnx (ONNX Runtime) or .plan (TensorRT)"
+_PICKLED = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+Scan = Literal["native", "function"]
+"""How ONNX Runtime may run the selective scan: on the native kernel, or on the file's own function."""
+
+
+def open_session(
+    path: Path | str, device: str = "auto", *, scan: Scan | None = None, threads: int | None = None
+) -> Session:
+    """Load a model file for inference.
+
+    Args:
+        path: ``.safetensors`` (PyTorch), ``.onnx`` (ONNX Runtime) or ``.plan`` (TensorRT).
+        device: "auto", "cpu" or "cuda:N"; "auto" takes a GPU where the backend can use one.
+        scan: "native" or "function", for ``.onnx`` only; by default native where the library is there.
+        threads: CPU threads, for ``.safetensors`` and ``.onnx`` only; all available ones by default.
+
+    Raises:
+        UsageError: a kind of file that cannot be run, or an option that its backend does not have.
+        ModelFileError, CheckpointError: the file is missing, damaged or foreign.
+        MissingExtraError: the backend is not installed.
+        EngineError: a plan that cannot run on this machine.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _PICKLED:
+        raise UsageError(
+            f"{path} looks like a pickled checkpoint, which can run any code when loaded; it is refused",
+            hint="save the weights as .safetensors",
+        )
+    if suffix not in (".safetensors", ".onnx", ".plan"):
+        hint = f"name a model file beside it, for example {path.with_suffix('.onnx')}" if suffix == ".json" else None
+        raise UsageError(f"{path} is no model file; expected {_SUFFIXES}", hint=hint)
+    if scan is not None and suffix != ".onnx":
+        raise UsageError(f"scan {scan!r} was asked for {path}; only .onnx files have a choice of scan")
+    if scan is not None and scan not in get_args(Scan):
+        raise UsageError(f"unknown scan {scan!r}; expected one of {', '.join(get_args(Scan))}")
+    if threads is not None and suffix == ".plan":
+        raise UsageError(f"threads {threads} was asked for {path}; a plan runs on the GPU and has no such choice")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}; expected at least 1")
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelFileError(f"the model {path} {problem}", hint="write one with: serpent-export --variant B --res 256")
+    # Each backend is imported only when its kind of file is opened.
+    if suffix == ".safetensors":
+        from serpent.runtime.torch_session import TorchSession
+
+        return TorchSession(path, device, threads=threads)
+    if suffix == ".onnx":
+        from serpent.runtime.onnx_session import OnnxSession
+
+        return OnnxSession(path, device, scan=scan, threads=threads)
+    from serpent.runtime.tensorrt_session import TensorRTSession
+
+    return TensorRTSession(path, device)

@@ -1,0 +1,117 @@
+"""Run a ``.safetensors`` checkpoint with PyTorch, eagerly, the whole picture at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import SerpentError, UsageError
+from serpent.extras import require
+from serpent.runtime.session import Session, SessionInfo
+from serpent.shapes import Range, ShapeProfile
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TorchSession(Session):
+    """A checkpoint on PyTorch. There is no upper limit to the picture's size but memory.
+
+    Args:
+        path: a ``.safetensors`` checkpoint.
+        device: "auto" (the first GPU that PyTorch can use, else the CPU), "cpu", "cuda" or "cuda:N".
+        threads: CPU threads for the runs of this session; PyTorch's own setting by default.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        UsageError: no such device.
+        CheckpointError: the file is damaged or foreign.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", *, threads: int | None = None) -> None:
+        require("torch", "torch", "running a .safetensors checkpoint")
+        import torch
+
+        from serpent.model import load_model, read_metadata
+
+        self._device = _choose_device(device)
+        self._threads = threads
+        metadata = read_metadata(path)
+        self._model: torch.nn.Module | None = load_model(path).eval().to(self._device)
+        config = self._model.config
+        dtypes = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+        side = Range(config.size_multiple, config.size_multiple, None)
+        self.info = SessionInfo(
+            path=path,
+            backend="torch",
+            config=config,
+            task=metadata.get("task", "unknown"),
+            precision=dtypes[next(self._model.parameters()).dtype],
+            weights=metadata["weights_digest"],
+            profile=ShapeProfile(Range(1, 1, None), side, side, config.size_multiple),
+            device=str(self._device),
+            scan="torch",
+        )
+
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        import torch
+
+        if self._model is None:
+            raise SerpentError(f"the session of {self.info.path} is closed", hint="open it again with open_session")
+        try:
+            with torch.inference_mode(), _thread_budget(self._threads):
+                restored = self._model(torch.from_numpy(image).to(self._device))
+                output: NDArray[np.float32] = restored.float().cpu().numpy()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            batch, _, height, width = image.shape
+            raise SerpentError(
+                f"{batch} picture(s) of {width}x{height} pixels exceed the memory of {self._device}",
+                hint="export with serpent-export, whose files work in tiles, or give a smaller picture",
+            ) from error
+        return output
+
+    def close(self) -> None:
+        self._model = None
+
+
+def _choose_device(device: str) -> torch.device:
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if device != "cpu" and not (kind == "cuda" and (index.isdecimal() or device == "cuda")):
+        raise UsageError(f"unknown device {device!r}; expected auto, cpu or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {device} is not there: this PyTorch ({torch.__version__}) sees {torch.cuda.device_count()} GPUs",
+            hint="use --device cpu; serpent-doctor says what PyTorch can use",
+        )
+    return torch.device(f"cuda:{index or 0}" if kind == "cuda" else "cpu")
+
+
+@contextlib.contextmanager
+def _thread_budget(threads: int | None) -> Iterator[None]:
+    """PyTorch's thread count is the process's: set it for one run and put it back."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    # The CPU allocator has no exception type of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

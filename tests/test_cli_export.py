@@ -1,0 +1,148 @@
+"""``serpent-export``: what reaches the exporter, and what is shown of its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serpent_cli.main import run_export
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A stand-in for the exporter; the list collects the arguments of its calls."""
+    calls: list[dict[str, Any]] = []
+    onnx = SimpleNamespace(
+        path=Path("out/serpent-h-512-fp32.onnx"),
+        kind="onnx",
+        precision="fp32",
+        bytes=19_437_000,
+        sha256="ab" * 32,
+        targets=(),
+        seconds=61.0,
+    )
+    plan = SimpleNamespace(
+        path=Path("out/serpent-h-512-fp32.plan"),
+        kind="plan",
+        precision="fp32",
+        bytes=24_600_000,
+        sha256="cd" * 32,
+        targets=("sm86", "sm89"),
+        seconds=2.0,
+    )
+    parity = SimpleNamespace(
+        max_error=1.5e-6, eager_max_error=1.4e-6, limit=4e-6, psnr_db=121.25, cases=[], statement="within its limit"
+    )
+
+    def export(**arguments: Any) -> SimpleNamespace:
+        arguments.pop("on_stage")("checking")
+        calls.append(arguments)
+        return SimpleNamespace(
+            files=[onnx, plan],
+            manifest_path=Path("out/serpent-h-512-fp32.json"),
+            parity=parity,
+            notes=["weights: untrained"],
+            weights="untrained",
+            seconds=63.5,
+        )
+
+    module = ModuleType("serpent_export")
+    module.export = export
+    monkeypatch.setitem(sys.modules, "serpent_export", module)
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    return calls
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["serpent-export", *arguments])
+    with pytest.raises(SystemExit) as leaving:
+        run_export()
+    return int(leaving.value.code or 0)
+
+
+def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "--variant", "h") == 0
+    assert exported == [
+        {
+            "variant": "H",
+            "weights": None,
+            "task": "deblur",
+            "resolution": "512",
+            "batch": "1",
+            "precision": "fp32",
+            "formats": "all",
+            "out": Path(),
+            "engine": "auto",
+            "targets": None,
+            "require_weights": False,
+            "overwrite": False,
+        }
+    ]
+
+
+def test_the_table_has_one_unwrapped_row_per_file_then_the_notes(
+    exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--variant", "H", "--targets", "sm86,sm89") == 0
+    header, onnx, plan, note, manifest = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "size", "precision", "parity", "targets", "time"]
+    assert onnx.split("  ")[0] == "serpent-h-512-fp32.onnx"
+    assert "19.4 MB" in onnx
+    assert "max|d| 1.50e-06, PSNR 121.2 dB, limit 4.00e-06" in onnx
+    assert plan.split() == ["serpent-h-512-fp32.plan", "24.6", "MB", "fp32", "-", "sm86,sm89", "2.0", "s"]
+    assert note == "weights: untrained"
+    assert manifest.startswith("out/serpent-h-512-fp32.json: manifest")
+    assert exported[0]["targets"] == "sm86,sm89"
+
+
+@pytest.mark.usefixtures("exported")
+def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--variant", "H", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [entry["kind"] for entry in report["files"]] == ["onnx", "plan"]
+    assert report["parity"]["limit"] == 4e-6
+    assert report["notes"] == ["weights: untrained"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--variant", "X"), "unknown variant 'X'; known variants are B, L, H"),
+        ((), "Missing option '--variant'"),
+        (("--variant", "H", "--res", "100"), "nearest: 96 or 104"),
+        (("--variant", "B", "--res", "100"), "nearest: 96 or 128"),
+        (("--variant", "B", "--res", "0"), "not positive"),
+        (("--variant", "B", "--res", "-32"), "not positive"),
+        (("--variant", "B", "--res", "big"), "--res 'big' is not understood"),
+        (("--variant", "B", "--batch", "8:1:1"), "not ordered"),
+        (("--variant", "B", "--precision", "fp8"), "'fp8' is not one of"),
+        (("--variant", "B", "--nonsense"), "serpent-export --help"),
+    ],
+)
+def test_wrong_usage_is_answered_before_the_exporter_runs(
+    exported: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.out == ""
+    assert exported == []
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(monkeypatch, "--variant", "B") == 1
+    assert capsys.readouterr().err == (
+        "error: serpent-export needs torch, which is not installed\n  pip install 'serpent-restoration[torch]'\n"
+    )

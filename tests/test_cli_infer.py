@@ -1,0 +1,125 @@
+"""``serpent-infer`` around a session that needs no model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serpent_cli.main import run_infer
+from tests.fakes import FakeSession
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(LEVELS).save(path)
+    return path
+
+
+class Opened:
+    """Stands in for ``open_session`` and remembers its arguments."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Path, str, str | None, int | None]] = []
+        self.session = FakeSession(notes=("the scan runs on the file's own function",))
+
+    def __call__(self, path: Path, device: str, *, scan: str | None, threads: int | None) -> FakeSession:
+        self.calls.append((path, device, scan, threads))
+        return self.session
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    stand_in = Opened()
+    monkeypatch.setattr("serpent.runtime.open.open_session", stand_in)
+    return stand_in
+
+
+def infer(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["serpent-infer", *map(str, arguments)])
+    with pytest.raises(SystemExit) as leaving:
+        run_infer()
+    return int(leaving.value.code or 0)
+
+
+def test_the_result_lies_beside_the_picture_and_one_line_says_how(
+    photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, "model.onnx", photo) == 0
+    result = photo.with_name("photo_restored.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(result)), 255 - LEVELS)
+    line, note = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{result}  90x70  onnxruntime on cpu, native scan, ")
+    assert note == "note: the scan runs on the file's own function"
+    assert opened.calls == [(Path("model.onnx"), "auto", None, None)]
+    assert opened.session.closed
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.JPG", "a_restored.JPG"), ("a.b.gif", "a.b_restored.png")])
+def test_the_result_keeps_the_format_where_it_can(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    Image.fromarray(LEVELS).save(tmp_path / name)
+    assert infer(monkeypatch, "model.onnx", tmp_path / name) == 0
+    assert (tmp_path / expected).is_file()
+    assert len(opened.calls) == 1
+
+
+@pytest.mark.usefixtures("opened")
+def test_json_is_one_object_on_stdout_and_nothing_else(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = photo.with_name("out.webp")
+    assert infer(monkeypatch, "model.onnx", photo, "-o", output, "--json") == 0
+    captured = capsys.readouterr()
+    report: dict[str, Any] = json.loads(captured.out)
+    assert captured.err == ""
+    assert report.pop("seconds") >= 0
+    assert report.pop("load_seconds") >= 0
+    assert report == {
+        "output": str(output),
+        "width": 90,
+        "height": 70,
+        "backend": "onnxruntime",
+        "device": "cpu",
+        "scan": "native",
+        "precision": "fp32",
+        "task": "deblur",
+        "weights": "untrained",
+        "notes": ["the scan runs on the file's own function"],
+    }
+
+
+def test_options_reach_the_session(photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert infer(monkeypatch, "m.onnx", photo, "--device", "cuda:1", "--scan", "function", "--threads", 3) == 0
+    assert opened.calls == [(Path("m.onnx"), "cuda:1", "function", 3)]
+
+
+def test_an_existing_result_needs_overwrite_and_is_refused_before_the_model_loads(
+    photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = photo.with_name("photo_restored.png")
+    result.write_text("mine")
+    assert infer(monkeypatch, "model.onnx", photo) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert result.read_text() == "mine"
+    assert opened.calls == []
+    assert infer(monkeypatch, "model.onnx", photo, "--overwrite") == 0
+    assert Image.open(result).size == (90, 70)
+
+
+@pytest.mark.usefixtures("opened")
+def test_notes_on_the_picture_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.dstack([LEVELS, LEVELS[..., :1]])).save(tmp_path / "glass.png")
+    assert infer(monkeypatch, "model.onnx", tmp_path / "glass.png") == 0
+    assert "note: glass.png: not kept: transparency" in capsys.readouterr().out.splitlines()

@@ -1,0 +1,251 @@
+"""Pictures in and out: what is kept, what is named as lost, what is refused."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from serpent.errors import ArgumentError, PictureError, SerpentError, UsageError
+from serpent.runtime.image_io import ENCODERS, read_picture, write_picture
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def png_16_bit_rgb(path: Path) -> Path:
+    """Pillow cannot write one: chunks by hand, 2x1 pixels, values 0x1234 and so on."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    samples = struct.pack(">6H", 0x1234, 0x8000, 0xFFFF, 0, 1, 0xABCD)
+    pixels = zlib.compress(b"\0" + samples)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in ENCODERS if suffix not in (".jpg", ".jpeg")])
+def test_lossless_formats_return_what_was_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix.upper()}"
+    pixels = RGB.astype(np.float32) / 255
+    write_picture(path, pixels)
+    read = read_picture(path)
+    np.testing.assert_array_equal(read.pixels, pixels)
+    assert (read.pixels.dtype, read.notes) == (np.float32, ())
+
+
+def test_jpeg_comes_back_close(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:32, 0:48].astype(np.float32)
+    pixels = np.stack([rows / 31, columns / 47, (rows + columns) / 78], axis=-1)
+    write_picture(tmp_path / "a.jpg", pixels)
+    np.testing.assert_allclose(read_picture(tmp_path / "a.jpg").pixels, pixels, atol=6 / 255)
+
+
+def test_values_are_rounded_to_nearest_and_clipped(tmp_path: Path) -> None:
+    levels = np.array([-0.3, 0.49 / 255, 0.51 / 255, 254.49 / 255, 254.51 / 255, 7.0], dtype=np.float32)
+    write_picture(tmp_path / "a.png", np.repeat(levels[None, :, None], 3, axis=-1))
+    assert np.asarray(Image.open(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 0, 1, 254, 255, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
+    turns = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1]}
+    sideways = {5: RGB, 6: RGB[::-1], 7: RGB[::-1, ::-1], 8: RGB[:, ::-1]}
+    upright = turns.get(orientation)
+    if upright is None:
+        upright = sideways[orientation].transpose(1, 0, 2)
+    np.testing.assert_array_equal(read_picture(path).pixels, upright.astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_gray_and_palettes_become_rgb_without_a_remark(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(RGB).convert(mode)
+    read = read_picture(saved(tmp_path / "a.png", image))
+    np.testing.assert_array_equal(read.pixels, np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+    assert read.notes == ()
+
+
+def test_16_bit_gray_keeps_its_depth_and_names_the_loss_ahead(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 255, 256, 32768, 65535]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        read = read_picture(saved(tmp_path / name, Image.fromarray(values)))
+        np.testing.assert_array_equal(read.pixels[..., 1], values.astype(np.float32) / 65535)
+        assert "16-bit depth" in read.notes[0]
+
+
+def test_16_bit_rgb_is_named(tmp_path: Path) -> None:
+    read = read_picture(png_16_bit_rgb(tmp_path / "a.png"))
+    expected = np.array([[0x1234, 0x8000, 0xFFFF], [0, 1, 0xABCD]]) / 65535
+    np.testing.assert_allclose(read.pixels[0], expected, atol=1 / 255)
+    assert read.notes == ("a.png: not kept: 16-bit depth (results have 8 bits)",)
+
+
+def test_16_bit_ppm_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6 1 1 65535\n" + bytes([0x80, 0, 0xFF, 0xFF, 0, 0]))
+    read = read_picture(tmp_path / "a.ppm")
+    np.testing.assert_allclose(read.pixels[0, 0], [0.5, 1, 0], atol=1 / 255)
+    assert "16-bit depth" in read.notes[0]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_is_named_only_where_there_is_some(tmp_path: Path, mode: str) -> None:
+    suffix = ".tif" if mode == "PA" else ".png"
+    image = Image.fromarray(RGB).convert("RGBA")
+    opaque = read_picture(saved(tmp_path / "opaque.png", image.convert("LA" if mode == "LA" else "RGBA")))
+    assert opaque.notes == ()
+    image.putpixel((1, 1), (1, 2, 3, 0))
+    see_through = image.convert(mode) if mode != "PA" else image
+    read = read_picture(saved(tmp_path / f"glass{suffix}", see_through))
+    assert read.notes == (f"glass{suffix}: not kept: transparency",)
+    assert read.pixels.shape == RGB.shape
+
+
+def test_a_transparent_palette_entry_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(RGB).convert("P"), transparency=0)
+    has_it = (np.asarray(Image.open(path)) == 0).any()
+    assert ("transparency" in "".join(read_picture(path).notes)) == bool(has_it)
+
+
+def test_further_frames_and_colour_profiles_are_named(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.roll(RGB, shift, axis=0)) for shift in range(3)]
+    read = read_picture(saved(tmp_path / "a.tif", frames[0], save_all=True, append_images=frames[1:]))
+    assert "2 further frame(s)" in read.notes[0]
+    np.testing.assert_array_equal(read.pixels, RGB.astype(np.float32) / 255)
+    read = read_picture(saved(tmp_path / "a.png", frames[0], icc_profile=b"profile"))
+    assert "colour profile" in read.notes[0]
+
+
+def test_cmyk_is_converted_and_named(tmp_path: Path) -> None:
+    read = read_picture(saved(tmp_path / "a.tif", Image.fromarray(RGB).convert("CMYK")))
+    np.testing.assert_allclose(read.pixels, RGB / 255, atol=2 / 255)
+    assert "CMYK" in read.notes[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_samples_without_a_known_range_are_refused(tmp_path: Path, dtype: type) -> None:
+    path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((4, 4), dtype)))
+    with pytest.raises(PictureError, match="without a known range"):
+        read_picture(path)
+
+
+def one_sentence(path: Path) -> str:
+    with pytest.raises(PictureError) as caught:
+        read_picture(path)
+    assert "\n" not in caught.value.message
+    assert str(path) in caught.value.message
+    return caught.value.message
+
+
+def test_what_is_no_picture_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    assert "No such file" in one_sentence(tmp_path / "absent.png")
+    assert "directory" in one_sentence(tmp_path)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    assert "empty (0 bytes)" in one_sentence(path)
+    path.write_text("not a picture")
+    assert "no picture" in one_sentence(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
+def test_every_truncation_is_refused(tmp_path: Path, suffix: str) -> None:
+    whole = saved(tmp_path / f"whole{suffix}", Image.fromarray(np.tile(RGB, (20, 20, 1)))).read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    for length in (1, 8, 20, len(whole) // 3, len(whole) * 2 // 3):
+        path.write_bytes(whole[:length])
+        one_sentence(path)
+
+
+def test_damaged_metadata_of_a_good_picture_is_a_remark(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    whole = saved(tmp_path / "a.jpg", Image.fromarray(RGB), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\0").read_bytes()
+    assert b"Exif" in whole
+    read = read_picture(tmp_path / "a.jpg")
+    assert read.pixels.shape == RGB.shape
+    assert any("Corrupt EXIF" in note for note in read.notes)
+    assert len(recwarn) == 0
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(RGB))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.shape[0] * RGB.shape[1] // 2 - 1)
+    assert "too large" in one_sentence(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_photograph_is_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(RGB))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.shape[0] * RGB.shape[1] - 1)
+    assert read_picture(path).pixels.shape == RGB.shape
+
+
+PIXELS = np.full((4, 5, 3), 0.5, dtype=np.float32)
+
+
+def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'\.xyz'.*\.png \.jpg"):
+        write_picture(tmp_path / "a.xyz", PIXELS)
+
+
+def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="exists already") as caught:
+        write_picture(path, PIXELS)
+    assert "--overwrite" in str(caught.value)
+    assert path.read_text() == "mine"
+    write_picture(path, PIXELS, overwrite=True)
+    assert read_picture(path).pixels.shape == PIXELS.shape
+
+
+def test_devices_and_folders_are_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "null.png").symlink_to("/dev/null")
+    with pytest.raises(UsageError, match="is a folder"):
+        write_picture(tmp_path / "folder.png", PIXELS, overwrite=True)
+    with pytest.raises(UsageError, match="no regular file"):
+        write_picture(tmp_path / "null.png", PIXELS, overwrite=True)
+
+
+def test_pixels_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"float64\(4, 5, 3\)"):
+        write_picture(tmp_path / "a.png", PIXELS.astype(np.float64))
+    with pytest.raises(ArgumentError, match="not finite"):
+        write_picture(tmp_path / "a.png", PIXELS * np.float32(np.nan))
+    with pytest.raises(ArgumentError, match=r"float32\(4, 5\)"):
+        write_picture(tmp_path / "a.png", PIXELS[..., 0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_too_large_for_its_format_is_refused(tmp_path: Path) -> None:
+    wide: NDArray[np.float32] = np.zeros((1, 16384, 3), np.float32)
+    with pytest.raises(PictureError, match="16384x1 pixels does not fit into WEBP"):
+        write_picture(tmp_path / "a.webp", wide)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("old")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SerpentError, match="No space left on device"):
+        write_picture(path, PIXELS, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
+    assert path.read_text() == "old"
