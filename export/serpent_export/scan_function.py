@@ -1,9 +1,8 @@
 """The scan as an ONNX model-local function of standard operators: any runtime computes it without our library.
 
-The function has the name and domain of the nodes, so a runtime without the plugin inlines it. Directions
-are paired: "forward" holds row-major and column-major, "backward" their reverses, which the ``Scan``
-operator itself reads and writes from the end. One step of its loop is one pixel of all four directions,
-with channels innermost: broadcasting then runs along whole vectors.
+The function has the name and domain of the nodes, so a runtime without the plugin inlines it. One step of
+its ``Scan`` is one pixel of each of the four directions, with channels innermost: broadcasting then runs
+along whole vectors. What needs no state (dt, dt x) is computed for all pixels before it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ PLUGIN_NAMESPACE = "serpent"
 PLUGIN_VERSION = "1"
 INPUTS = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
 
-# Sizes, and x as the pixel sequences (L, 2, B, 1, D) that both pairs read.
 _HEAD = """
 SelectiveScan2D <plugin_namespace, plugin_version> (x, x_dbl, dt_weight, dt_bias, A, D_skip) => (y)
 {
@@ -33,95 +31,88 @@ SelectiveScan2D <plugin_namespace, plugin_version> (x, x_dbl, dt_weight, dt_bias
   all = Constant <value_ints = [-1]> ()
   zero = Constant <value_ints = [0]> ()
   one = Constant <value_ints = [1]> ()
-  two = Constant <value_ints = [2]> ()
   four = Constant <value_ints = [4]> ()
+  before_first = Constant <value_ints = [-9223372036854775807]> ()
   two32 = Constant <value = float {2.0}> ()
 
-  lanes_shape = Concat <axis = 0> (all, one, batch, one, channels)
-  x_by_row = Transpose <perm = [1, 2, 0, 3]> (x32)
-  x_by_column = Transpose <perm = [2, 1, 0, 3]> (x32)
-  x_rows = Reshape (x_by_row, lanes_shape)
-  x_columns = Reshape (x_by_column, lanes_shape)
-  x_pair = Concat <axis = 1> (x_rows, x_columns)
-
+  pixels_shape = Concat <axis = 0> (all, batch, channels)
   columns_shape = Concat <axis = 0> (batch, height, width, four, all)
+  widths = Concat <axis = 0> (rank, states, states)
+  lanes_shape = Concat <axis = 0> (all, one, batch, one, channels)
+  in_shape = Concat <axis = 0> (all, one, batch, states, one)
+  out_shape = Concat <axis = 0> (all, one, batch, one, states)
+
   columns = Reshape (x_dbl32, columns_shape)
   by_direction = Transpose <perm = [3, 1, 2, 0, 4]> (columns)
   part_0, part_1, part_2, part_3 = Split <axis = 0, num_outputs = 4> (by_direction)
   weight_0, weight_1, weight_2, weight_3 = Split <axis = 0, num_outputs = 4> (dt_weight)
   bias_0, bias_1, bias_2, bias_3 = Split <axis = 0, num_outputs = 4> (dt_bias)
-  widths = Concat <axis = 0> (rank, states, states)
-  in_shape = Concat <axis = 0> (all, one, batch, states, one)
-  out_shape = Concat <axis = 0> (all, one, batch, one, states)
 """
 
-# Direction K: its pixels in its own order (the loop reverses 2 and 3), and dt before softplus for all of them.
+# Direction _K: x, dt before softplus, B and C of its pixels (L, 1, B, ...) in the order it visits them.
 _DIRECTION = """
-  ordered_K = Transpose <perm = PERM> (part_K)
+  ordered_K = Transpose <perm = PART_ORDER> (part_K)
   width_K = Shape <start = 4, end = 5> (ordered_K)
-  pixels_shape_K = Concat <axis = 0> (all, width_K)
-  pixels_K = Reshape (ordered_K, pixels_shape_K)
-  dt_r_K, B_pixels_K, C_pixels_K = Split <axis = 1> (pixels_K, widths)
+  steps_shape_K = Concat <axis = 0> (all, batch, width_K)
+  columns_forward_K = Reshape (ordered_K, steps_shape_K)
+  x_ordered_K = Transpose <perm = X_ORDER> (x32)
+  x_forward_K = Reshape (x_ordered_K, pixels_shape)
+  columns_K = TURN (columns_forward_K)
+  x_turned_K = TURN (x_forward_K)
+  x_K = Reshape (x_turned_K, lanes_shape)
+  rows_shape_K = Concat <axis = 0> (all, width_K)
+  rows_K = Reshape (columns_K, rows_shape_K)
+  dt_r_K, B_rows_K, C_rows_K = Split <axis = 1> (rows_K, widths)
   weight2_K = Squeeze (weight_K, zero)
-  raw_pixels_K = Gemm <transB = 1> (dt_r_K, weight2_K, bias_K)
-  raw_K = Reshape (raw_pixels_K, lanes_shape)
-  B_K = Reshape (B_pixels_K, in_shape)
-  C_K = Reshape (C_pixels_K, out_shape)
+  dt_raw_rows_K = Gemm <transB = 1> (dt_r_K, weight2_K, bias_K)
+  dt_raw_K = Reshape (dt_raw_rows_K, lanes_shape)
+  B_K = Reshape (B_rows_K, in_shape)
+  C_K = Reshape (C_rows_K, out_shape)
 """
 
 # softplus(v) = max(v, 0) + log1p(e), e = exp(-|v|). log1p has no operator, but log1p(e) = 2 atanh(e / (2 + e))
 # does not cancel at small e.
-_PAIR = """
-  v_KEY = Concat <axis = 1> (raw_FIRST, raw_SECOND)
-  B_KEY = Concat <axis = 1> (B_FIRST, B_SECOND)
-  C_KEY = Concat <axis = 1> (C_FIRST, C_SECOND)
-  positive_KEY = Relu (v_KEY)
-  magnitude_KEY = Abs (v_KEY)
-  negative_KEY = Neg (magnitude_KEY)
-  e_KEY = Exp (negative_KEY)
-  divisor_KEY = Add (two32, e_KEY)
-  ratio_KEY = Div (e_KEY, divisor_KEY)
-  half_log1p_KEY = Atanh (ratio_KEY)
-  log1p_KEY = Mul (two32, half_log1p_KEY)
-  dt_KEY = Add (positive_KEY, log1p_KEY)
-  dt_x_KEY = Mul (dt_KEY, x_pair)
-  A4_KEY = Unsqueeze (A_KEY3, one)
-"""
-
-_STEP = """
-      decay_arg_KEY = Mul (dt_step_KEY, A4_KEY)
-      decay_KEY = Exp (decay_arg_KEY)
-      kept_KEY = Mul (decay_KEY, h_KEY)
-      drive_KEY = Mul (dt_x_step_KEY, B_step_KEY)
-      h_next_KEY = Add (kept_KEY, drive_KEY)
-      y_KEY = MatMul (C_step_KEY, h_next_KEY)
-"""
-
-_STEP_INPUTS = (
-    "float[2,B,1,D] dt_step_KEY, float[2,B,1,D] dt_x_step_KEY, "
-    "float[2,B,N,1] B_step_KEY, float[2,B,1,N] C_step_KEY"
-)
-
 _LOOP = """
+  v = Concat <axis = 1> (dt_raw_0, dt_raw_1, dt_raw_2, dt_raw_3)
+  magnitude = Abs (v)
+  negative = Neg (magnitude)
+  e = Exp (negative)
+  divisor = Add (e, two32)
+  ratio = Div (e, divisor)
+  half_log1p = Atanh (ratio)
+  log1p = Mul (half_log1p, two32)
+  positive = Relu (v)
+  dt = Add (log1p, positive)
+  x_all = Concat <axis = 1> (x_0, x_1, x_2, x_3)
+  dt_x = Mul (x_all, dt)
+  B = Concat <axis = 1> (B_0, B_1, B_2, B_3)
+  C = Concat <axis = 1> (C_0, C_1, C_2, C_3)
   A_lanes = Transpose <perm = [0, 2, 1]> (A)
-  A_forward3, A_backward3 = Split <axis = 0, num_outputs = 2> (A_lanes)
-  FORWARD_PAIR BACKWARD_PAIR
-  state_shape = Concat <axis = 0> (two, batch, states, channels)
-  h0 = ConstantOfShape (state_shape)
-  last_forward, last_backward, y_all_forward, y_all_backward = Scan <
-    num_scan_inputs = 8,
-    scan_input_directions = [0, 0, 0, 0, 1, 1, 1, 1],
-    scan_output_directions = [0, 1],
-    body = step (float[2,B,N,D] h_forward, float[2,B,N,D] h_backward, FORWARD_STEP_INPUTS, BACKWARD_STEP_INPUTS)
-      => (float[2,B,N,D] h_next_forward, float[2,B,N,D] h_next_backward,
-          float[2,B,1,D] y_forward, float[2,B,1,D] y_backward)
-    {FORWARD_STEP BACKWARD_STEP}
-  > (h0, h0, dt_forward, dt_x_forward, B_forward, C_forward, dt_backward, dt_x_backward, B_backward, C_backward)
+  decay_rate = Unsqueeze (A_lanes, one)
+  state_shape = Concat <axis = 0> (four, batch, states, channels)
+  h_first = ConstantOfShape (state_shape)
+  h_last, y_all = Scan <
+    num_scan_inputs = 4,
+    body = step (float[4, B, N, D] h, float[4, B, 1, D] dt_step, float[4, B, 1, D] dt_x_step,
+                 float[4, B, N, 1] B_step, float[4, B, 1, N] C_step)
+      => (float[4, B, N, D] h_next, float[4, B, 1, D] y_step)
+    {
+      exponent = Mul (dt_step, decay_rate)
+      decay = Exp (exponent)
+      kept = Mul (decay, h)
+      drive = Mul (dt_x_step, B_step)
+      h_next = Add (kept, drive)
+      y_step = MatMul (C_step, h_next)
+    }
+  > (h_first, dt, dt_x, B, C)
 """
 
 _TAIL = """
-  y_pair = Add (y_all_forward, y_all_backward)
-  y_rows, y_columns = Split <axis = 1, num_outputs = 2> (y_pair)
+  y_forward_0, y_forward_1, y_backward_2, y_backward_3 = Split <axis = 1, num_outputs = 4> (y_all)
+  y_forward_2 = Slice (y_backward_2, all, before_first, zero, all)
+  y_forward_3 = Slice (y_backward_3, all, before_first, zero, all)
+  y_rows = Add (y_forward_0, y_forward_2)
+  y_columns = Add (y_forward_1, y_forward_3)
   row_shape = Concat <axis = 0> (height, width, batch, channels)
   column_shape = Concat <axis = 0> (width, height, batch, channels)
   y_row_pixels = Reshape (y_rows, row_shape)
@@ -143,14 +134,18 @@ def scan_function(opset: int) -> onnx.FunctionProto:
     Takes x (B, H, W, D) and x_dbl in f32, f16 or bf16,
     scan weights in f32; computes in f32 and returns y in the type of x.
     """
-    rows, columns = "[0, 1, 2, 3, 4]", "[0, 2, 1, 3, 4]"
-    directions = "".join(
-        _DIRECTION.replace("PERM", columns if k % 2 else rows).replace("_K", f"_{k}") for k in range(NUM_DIRECTIONS)
-    )
-    body = _HEAD + directions + _LOOP + _TAIL
-    for key, first, second in (("forward", "0", "1"), ("backward", "2", "3")):
-        pair = _PAIR.replace("FIRST", first).replace("SECOND", second)
-        for mark, text in (("PAIR", pair), ("STEP_INPUTS", _STEP_INPUTS), ("STEP", _STEP)):
-            body = body.replace(f"{key.upper()}_{mark}", text.replace("KEY", key))
+    directions = "".join(_direction(k) for k in range(NUM_DIRECTIONS))
     header = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>'
-    return onnx.parser.parse_function(header + body)
+    return onnx.parser.parse_function(header + _HEAD + directions + _LOOP + _TAIL)
+
+
+def _direction(k: int) -> str:
+    by_column = k % 2 == 1
+    text = _DIRECTION.replace("PART_ORDER", "[0, 2, 1, 3, 4]" if by_column else "[0, 1, 2, 3, 4]")
+    text = text.replace("X_ORDER", "[2, 1, 0, 3]" if by_column else "[1, 2, 0, 3]")
+    lines = []
+    for line in text.splitlines():
+        if "TURN (" in line and k >= 2:  # a reverse order: the same pixels from the last to the first
+            line = line.replace("TURN (", "Slice (").replace(")", ", all, before_first, zero, all)")
+        lines.append(line.replace("TURN (", "Identity ("))
+    return "\n".join(lines).replace("_K", f"_{k}")
