@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help="Network: B (patches of 4 pixels, fastest), L (2) or H (1, finest).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained .safetensors checkpoint. Default: seed 0.")
-@click.option("--task", default="deblur", show_default=True, help="What the network restores; recorded in the files.")
+@click.option("--task", help="What the network restores.  [default: the checkpoint's, else deblur]")
 @click.option("--require-weights", is_flag=True, help="Fail without trained weights.")
 @click.option(
     "--res", default="512", show_default=True, help="Size in pixels: 512, 512x768 (height x width) or 256:512:2048."
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 def export(
     variant: str,
     weights: Path | None,
-    task: str,
+    task: str | None,
     require_weights: bool,
     res: str,
     batch: str,

@@ -1,0 +1,302 @@
+"""``serpent_export.export``: one call from a network to certified files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+import serpent
+from serpent import native
+from serpent.config import SerpentConfig
+from serpent.errors import CheckpointError, EngineError, SerpentError, UsageError
+from serpent.files import check_writable_target, sha256_file
+from serpent.manifest import FORMAT, FORMAT_VERSION
+from serpent.model import Serpent, create_model, load_model, read_metadata, weights_digest
+from serpent.runtime.gpu import find_gpus
+from serpent.runtime.onnx_file import graph_digest, serialize
+from serpent.shapes import ShapeProfile, parse_profile
+from serpent_export.canonical import add_metadata, check_structure, finish
+from serpent_export.engine import build_engine
+from serpent_export.parity import ParityReport, certify
+from serpent_export.subjects import choose_subjects
+from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note
+from serpent_export.tracing import OPSETS, trace
+
+Formats = Literal["onnx", "plan", "all"]
+UNTRAINED = "untrained"
+DEFAULT_TASK = "deblur"
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was written; ``targets`` is empty for ONNX, ``seconds`` is the time this file took."""
+
+    path: Path
+    kind: Literal["onnx", "plan"]
+    precision: str
+    bytes: int
+    sha256: str
+    targets: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export wrote, its certificate, and one-line notes for the user."""
+
+    files: tuple[ExportedFile, ...]
+    manifest_path: Path
+    parity: ParityReport
+    weights: str
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Network:
+    """The network to export and what is known of its weights."""
+
+    model: Serpent
+    task: str
+    weights: str  # digest, or UNTRAINED
+    license: str
+
+
+def export(
+    *,
+    variant: str,
+    weights: Path | None = None,
+    task: str | None = None,
+    resolution: str = "512",
+    batch: str = "1",
+    precision: str = "fp32",
+    formats: Formats = "all",
+    out: Path = Path(),
+    engine: Literal["auto", "rtx", "trt"] = "auto",
+    targets: str | None = None,
+    require_weights: bool = False,
+    overwrite: bool = False,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> ExportResult:
+    """Export a network; files appear together, after their certificate, or not at all.
+
+    Args:
+        variant: "B", "L" or "H".
+        weights: a checkpoint; without one the network has the untrained weights of seed 0.
+        task: what the network restores; the checkpoint's own, else "deblur".
+        resolution: "512", "512x768" (height x width) or "256:512:2048" (min:opt:max), pixels.
+        batch: "1" or "1:1:8", pictures.
+        precision: "fp32", "fp16" or "bf16" inside the network; the border stays f32.
+        formats: what to write; "all" leaves the plan out, with a note, where no TensorRT is installed.
+        out: folder, made if missing.
+        engine: which TensorRT builds the plan.
+        targets: GPUs of the plan, such as "sm86,sm89".
+        require_weights: fail without trained weights.
+        overwrite: replace existing files.
+        on_stage: called with what is being done.
+
+    Raises:
+        UsageError: an argument is unknown or not of its form, or a file exists.
+        CheckpointError: the weights do not fit or are required and missing.
+        ParityError: the file misses its bound.
+        EngineError: the plan cannot be built.
+        SerpentError: the folder cannot be written.
+    """
+    start = time.perf_counter()
+    if precision not in OPSETS:
+        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
+    if formats not in ("onnx", "plan", "all"):
+        raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
+    profile = parse_profile(SerpentConfig.from_variant(variant), resolution, batch)
+    choice = choose_engine(engine, find_gpus()) if formats != "onnx" else EngineChoice(None)
+    if formats == "plan" and choice.flavour is None:
+        raise EngineError(choice.reason)
+    plan_targets = choose_targets(targets, choice.flavour, find_gpus()) if choice.flavour else ()
+
+    network = _load_network(variant, weights, task, require_weights)
+    profile = replace(profile, multiple=network.model.config.size_multiple)
+    stem = _stem(network.model.config, profile, resolution, batch, precision)
+    kinds = [kind for kind in ("onnx", "plan") if formats in (kind, "all") and (kind == "onnx" or choice.flavour)]
+    names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
+
+    with _staged(out, names, overwrite=overwrite) as folder:
+        begin = time.perf_counter()
+        onnx_path = folder / f"{stem}.onnx"
+        model = _write_onnx(network, profile, precision, stem, onnx_path, on_stage)
+        report = _certify(network.model, model, profile, precision, on_stage)
+        seconds = {"onnx": time.perf_counter() - begin}
+        engine_fields: dict[str, Any] = {}
+        if choice.flavour:
+            built = build_engine(
+                onnx_path,
+                folder / f"{stem}.plan",
+                flavour=choice.flavour,
+                targets=plan_targets,
+                profile=profile,
+                expected_scans=network.model.config.num_scans,
+                on_stage=on_stage,
+            )
+            seconds["plan"] = built.seconds
+            engine_fields = built.to_manifest()
+        files = []
+        for kind in kinds:
+            path = folder / f"{stem}.{kind}"
+            of_plan = plan_targets if kind == "plan" else ()
+            size, digest = path.stat().st_size, sha256_file(path)
+            files.append(ExportedFile(out / path.name, kind, precision, size, digest, of_plan, seconds[kind]))  # type: ignore[arg-type]
+        manifest = _manifest(network, profile, resolution, precision, model, report, files, engine_fields)
+        (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+    notes = [
+        *([_untrained_note(network)] if network.weights == UNTRAINED else []),
+        *([choice.reason] if choice.reason else []),
+        *([note] if choice.flavour and (note := gpu_note(plan_targets, find_gpus())) else []),
+    ]
+    total = time.perf_counter() - start
+    return ExportResult(tuple(files), out / f"{stem}.json", report, network.weights, tuple(notes), total)
+
+
+def _load_network(variant: str, weights: Path | None, task: str | None, require_weights: bool) -> _Network:
+    if weights is None:
+        if require_weights:
+            raise CheckpointError(
+                f"--require-weights: there are no trained weights for variant {variant}",
+                hint="name a checkpoint: --weights model.safetensors",
+            )
+        return _Network(create_model(variant, seed=0), task or DEFAULT_TASK, UNTRAINED, "none")
+    model = load_model(weights)
+    metadata = read_metadata(weights)
+    trained = metadata.get("task", DEFAULT_TASK)
+    if model.config.variant.upper() != variant.upper():
+        raise UsageError(f"{weights} holds variant {model.config.variant}, not {variant}", hint="correct --variant")
+    if task is not None and task != trained:
+        raise UsageError(f"{weights} was trained for {trained}, not {task}", hint="correct --task, or leave it out")
+    return _Network(model, trained, weights_digest(model), metadata.get("license", "not stated"))
+
+
+def _untrained_note(network: _Network) -> str:
+    variant = network.model.config.variant
+    return f"warning: variant {variant} has no trained weights: these files hold random ones (seed 0) and restore nothing"
+
+
+def _stem(config: SerpentConfig, profile: ShapeProfile, resolution: str, batch: str, precision: str) -> str:
+    size = resolution.replace(":", "-")
+    several = "" if profile.batch.is_static and profile.batch.min == 1 else f"-b{batch.replace(':', '-')}"
+    return f"serpent-{config.variant.lower()}-{size}{several}-{precision}"
+
+
+def _write_onnx(
+    network: _Network, profile: ShapeProfile, precision: str, stem: str, path: Path, on_stage: Callable[[str], None]
+) -> onnx.ModelProto:
+    on_stage("exporting the graph")
+    model = finish(trace(network.model, profile, precision), name=_graph_name(network, precision))
+    check_structure(model, num_scans=network.model.config.num_scans)
+    add_metadata(
+        model,
+        {
+            "config": _json(network.model.config.to_dict()),
+            "profile": _json(profile.to_dict()),
+            "task": network.task,
+            "precision": precision,
+            "weights": network.weights,
+            "weights_sha256": weights_digest(network.model),
+            "weights_license": network.license,
+            "tools": _json(_tools()),
+        },
+    )
+    path.write_bytes(serialize(model))
+    # What is certified is what was written.
+    return onnx.load_model(path)
+
+
+def _graph_name(network: _Network, precision: str) -> str:
+    """Identity of the network; TensorRT keeps it inside plans."""
+    digest = weights_digest(network.model)[:16]
+    return f"serpent-{network.model.config.variant.lower()}-{precision}-schema{native.library().schema}-{digest}"
+
+
+def _certify(
+    network: Serpent, model: onnx.ModelProto, profile: ShapeProfile, precision: str, on_stage: Callable[[str], None]
+) -> ParityReport:
+    def trace_at(size: ShapeProfile) -> onnx.ModelProto:
+        on_stage(f"exporting the graph at {size.resolution}")
+        return finish(trace(network, size, precision), name=model.graph.name)
+
+    subjects, description = choose_subjects(model, profile, trace_at)
+    if precision == "bf16":
+        description += ", as its bf16 twin (f32 arithmetic rounded to bf16 at every tensor)"
+    return certify(network, subjects, precision=precision, description=description, on_stage=on_stage)
+
+
+def _manifest(
+    network: _Network,
+    profile: ShapeProfile,
+    resolution: str,
+    precision: str,
+    model: onnx.ModelProto,
+    report: ParityReport,
+    files: list[ExportedFile],
+    engine: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "variant": network.model.config.variant,
+        "task": network.task,
+        "resolution": resolution,
+        "precision": precision,
+        "weights": network.weights,
+        "weights_sha256": weights_digest(network.model),
+        "weights_license": network.license,
+        "config": network.model.config.to_dict(),
+        "profile": profile.to_dict(),
+        "tools": _tools(),
+        "graph_sha256": graph_digest(model),
+        "files": {
+            file.path.name: {"kind": file.kind, "bytes": file.bytes, "sha256": file.sha256}
+            | ({"engine": engine} if file.kind == "plan" else {})
+            for file in files
+        },
+        "parity": report.to_manifest(),
+    }
+
+
+def _tools() -> dict[str, str]:
+    tools = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+    return {"serpent": serpent.__version__, **tools}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+@contextmanager
+def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
+    """A folder inside ``out`` whose files ``names`` move to ``out`` together when the block succeeds."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            check_writable_target(out / name, overwrite=overwrite)
+        folder = Path(tempfile.mkdtemp(prefix=".serpent-export-", dir=out))
+    except OSError as error:
+        raise SerpentError(f"cannot write into {out}: {error.strerror}", hint="choose another folder: --out DIR") from None
+    try:
+        yield folder
+        # The manifest moves last: until then a reader finds no certificate for half-replaced files.
+        (out / names[-1]).unlink(missing_ok=True)
+        for name in names:
+            (folder / name).replace(out / name)
+    except OSError as error:
+        raise SerpentError(f"cannot write into {out}: {error.strerror or error}", hint="choose another folder") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
