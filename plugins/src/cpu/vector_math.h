@@ -12,8 +12,10 @@
 // GCC unrolls the short loop completely before its vectoriser sees it.
 #if defined(__GNUC__)
 #define SERPENT_VECTORIZE _Pragma("omp simd")
+#define SERPENT_INLINE inline __attribute__((always_inline))  // a call inside such a loop would keep it scalar
 #else
 #define SERPENT_VECTORIZE
+#define SERPENT_INLINE inline
 #endif
 
 namespace serpent {
@@ -48,9 +50,41 @@ struct ExpTraits<double> {
   static constexpr int kLogTerms = 17;  // remainder 2e-18
 };
 
+template <class Real>
+constexpr Real inverse_factorial(int n) {
+  double product = 1;
+  for (int factor = 2; factor <= n; ++factor) {
+    product *= factor;
+  }
+  return static_cast<Real>(1 / product);
+}
+
+// Sum of r^(k - kTerm) / k! for k from kTerm to kTerms. Recursion instead of a loop: the vectoriser gives up on
+// a loop inside the loop over lanes.
+template <class Real, int kTerms, int kTerm = 0>
+SERPENT_INLINE Real exp_series(Real r) {
+  constexpr Real kCoefficient = inverse_factorial<Real>(kTerm);
+  if constexpr (kTerm == kTerms) {
+    return kCoefficient;
+  } else {
+    return exp_series<Real, kTerms, kTerm + 1>(r) * r + kCoefficient;
+  }
+}
+
+// Sum of s^(k - kTerm) / (2k + 1) for k from kTerm to kTerms - 1: atanh(t) / t at s = t * t.
+template <class Real, int kTerms, int kTerm = 0>
+SERPENT_INLINE Real atanh_series(Real s) {
+  constexpr Real kCoefficient = Real(1) / static_cast<Real>(2 * kTerm + 1);
+  if constexpr (kTerm + 1 == kTerms) {
+    return kCoefficient;
+  } else {
+    return atanh_series<Real, kTerms, kTerm + 1>(s) * s + kCoefficient;
+  }
+}
+
 // e^x for x in [kLowest, kHighest], saturating outside; NaN stays NaN. Error under 2 ulp.
 template <class Real>
-inline Real exp_scan(Real x) {
+SERPENT_INLINE Real exp_scan(Real x) {
   using Traits = ExpTraits<Real>;
   using Bits = typename Traits::Bits;
   x = x < Traits::kLowest ? Traits::kLowest : x;
@@ -59,10 +93,7 @@ inline Real exp_scan(Real x) {
   const Real shifted = x * kLog2E + Traits::kRound;
   const Real n = shifted - Traits::kRound;
   const Real r = (x - n * Traits::kLn2High) - n * Traits::kLn2Low;
-  Real series = 1;
-  for (int term = Traits::kTerms; term >= 1; --term) {
-    series = series * r * (Real(1) / static_cast<Real>(term)) + Real(1);
-  }
+  const Real series = exp_series<Real, Traits::kTerms>(r);
   // The integer n sits in the low bits of `shifted`; moved to the exponent field it multiplies by 2^n.
   const Bits exponent = bits_as<Bits>(shifted) - bits_as<Bits>(Traits::kRound);
   const Bits scaled = (exponent << Traits::kMantissaBits) + bits_as<Bits>(Real(1));
@@ -71,21 +102,20 @@ inline Real exp_scan(Real x) {
 
 // log(1 + e) for e in [0, 1] as 2 atanh(e / (2 + e)): no cancellation at small e.
 template <class Real>
-inline Real log1p_unit(Real e) {
+SERPENT_INLINE Real log1p_unit(Real e) {
   const Real s = e / (Real(2) + e);
-  const Real square = s * s;
-  Real series = 0;
-  for (int term = ExpTraits<Real>::kLogTerms - 1; term >= 0; --term) {
-    series = series * square + Real(1) / static_cast<Real>(2 * term + 1);
-  }
-  return Real(2) * s * series;
+  return Real(2) * s * atanh_series<Real, ExpTraits<Real>::kLogTerms>(s * s);
 }
+
+SERPENT_INLINE float absolute(float v) { return bits_as<float>(bits_as<uint32_t>(v) & 0x7fffffffU); }
+SERPENT_INLINE double absolute(double v) { return bits_as<double>(bits_as<uint64_t>(v) & 0x7fffffffffffffffU); }
 
 // max(v, 0) + log1p(exp(-|v|)), without a threshold.
 template <class Real>
-inline Real softplus(Real v) {
-  const Real magnitude = v < 0 ? -v : v;
-  return (v > 0 ? v : Real(0)) + log1p_unit(exp_scan(-magnitude));
+SERPENT_INLINE Real softplus(Real v) {
+  // max(v, 0) as (v + |v|) / 2, exact as well: a comparison here becomes a branch, which is not vectorised.
+  const Real magnitude = absolute(v);
+  return (v + magnitude) * Real(0.5) + log1p_unit(exp_scan(-magnitude));
 }
 
 }  // namespace
