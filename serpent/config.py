@@ -62,11 +62,15 @@ class SerpentConfig:
     def __post_init__(self) -> None:
         for name in ("patch_size", "embed_dim", "num_scales", "depth", "ssm_expand", "conv_size", "in_channels"):
             value = getattr(self, name)
-            _require(isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, value, "an integer >= 1")
+            _require(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, value, "an integer >= 1"
+            )
         _require(self.embed_dim % 2 == 0, "embed_dim", self.embed_dim, "an even integer")
         _require(self.conv_size % 2 == 1, "conv_size", self.conv_size, "an odd integer")
         fixed = isinstance(self.d_state, int) and not isinstance(self.d_state, bool) and self.d_state >= 1
-        _require(fixed or self.d_state in ("ceil", "floor"), "d_state", self.d_state, "'ceil', 'floor' or an integer >= 1")
+        _require(
+            fixed or self.d_state in ("ceil", "floor"), "d_state", self.d_state, "'ceil', 'floor' or an integer >= 1"
+        )
         ratio = self.mlp_ratio
         numeric = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and math.isfinite(ratio)
         _require(numeric and ratio >= 0, "mlp_ratio", ratio, "a finite number >= 0")
@@ -98,7 +102,9 @@ class SerpentConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         if unknown:
-            raise UsageError(f"unknown configuration field {', '.join(unknown)}; known fields are {', '.join(sorted(known))}")
+            raise UsageError(
+                f"unknown configuration field {', '.join(unknown)}; known fields are {', '.join(sorted(known))}"
+            )
         if "patch_size" not in fields:
             raise UsageError("the configuration lacks the field patch_size")
         return cls(**fields)
@@ -109,7 +115,7 @@ class SerpentConfig:
 
     def channels(self, scale: int) -> int:
         """c at ``scale``: 0 after patch embedding, ``num_scales`` in the bottleneck."""
-        return self.embed_dim * 2**scale
+        return self.embed_dim << scale
 
     def state_size(self, channels: int) -> int:
         """N for blocks of ``channels`` (VMamba's "auto" rule c/6, rounded as ``d_state`` says)."""
@@ -129,7 +135,7 @@ class SerpentConfig:
     @property
     def size_multiple(self) -> int:
         """Height and width must be multiples of this many pixels: P * 2**num_scales (8P)."""
-        return int(self.patch_size * 2**self.num_scales)
+        return self.patch_size << self.num_scales
 
     def check_size(self, height: int, width: int) -> None:
         """Accept an image size in pixels.

@@ -275,7 +275,7 @@ def selective_scan_2d(
             got = f"{named[name].dtype}{named[name].shape}"
             raise ArgumentError(f"{name} is {got}; expected {kind}{shape} beside x {x.dtype}{x.shape}")
     y = np.empty_like(x)
-    pointers = ScanPointers(*(array.ctypes.data for array in named.values()), y.ctypes.data)
-    shape = ScanShape(batch, height, width, channels, d_state, dt_rank, dtype)
-    library().scan_cpu(shape, pointers, default_threads() if threads is None else threads)
+    pointers = ScanPointers(*[array.ctypes.data for array in (*named.values(), y)])
+    sizes = ScanShape(batch, height, width, channels, d_state, dt_rank, dtype)
+    library().scan_cpu(sizes, pointers, default_threads() if threads is None else threads)
     return y

@@ -53,7 +53,8 @@ class ShapeProfile:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ShapeProfile:
-        return cls(*(Range(*fields[name]) for name in ("batch", "height", "width")), multiple=int(fields["multiple"]))
+        batch, height, width = (Range(*fields[name]) for name in ("batch", "height", "width"))
+        return cls(batch, height, width, int(fields["multiple"]))
 
     def _ranges(self) -> dict[str, Range]:
         return {"batch": self.batch, "height": self.height, "width": self.width}

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,14 +27,18 @@ from serpent.runtime.onnx_file import graph_digest, serialize
 from serpent.shapes import ShapeProfile, parse_profile
 from serpent_export.canonical import add_metadata, check_structure, finish
 from serpent_export.engine import build_engine
-from serpent_export.parity import ParityReport, certify
+from serpent_export.parity import ParityReport, StageCallback, certify
 from serpent_export.subjects import choose_subjects
 from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note
 from serpent_export.tracing import OPSETS, trace
 
-Formats = Literal["onnx", "plan", "all"]
+Kind = Literal["onnx", "plan"]
 UNTRAINED = "untrained"
 DEFAULT_TASK = "deblur"
+
+
+def _silent(_: str) -> None:
+    """Default of ``on_stage``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class ExportedFile:
     """A file that was written; ``targets`` is empty for ONNX, ``seconds`` is the time this file took."""
 
     path: Path
-    kind: Literal["onnx", "plan"]
+    kind: Kind
     precision: str
     bytes: int
     sha256: str
@@ -68,8 +72,14 @@ class _Network:
 
     model: Serpent
     task: str
-    weights: str  # digest, or UNTRAINED
+    digest: str
     license: str
+    trained: bool
+
+    @property
+    def weights(self) -> str:
+        """What the files say of the weights: their digest, or that they are untrained."""
+        return self.digest if self.trained else UNTRAINED
 
 
 def export(
@@ -80,13 +90,13 @@ def export(
     resolution: str = "512",
     batch: str = "1",
     precision: str = "fp32",
-    formats: Formats = "all",
+    formats: str = "all",
     out: Path = Path(),
-    engine: Literal["auto", "rtx", "trt"] = "auto",
+    engine: str = "auto",
     targets: str | None = None,
     require_weights: bool = False,
     overwrite: bool = False,
-    on_stage: Callable[[str], None] = lambda stage: None,
+    on_stage: StageCallback = _silent,
 ) -> ExportResult:
     """Export a network; files appear together, after their certificate, or not at all.
 
@@ -118,21 +128,24 @@ def export(
     if formats not in ("onnx", "plan", "all"):
         raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
     profile = parse_profile(SerpentConfig.from_variant(variant), resolution, batch)
-    choice = choose_engine(engine, find_gpus()) if formats != "onnx" else EngineChoice(None)
+    gpus = find_gpus()
+    choice = choose_engine(engine, gpus) if formats != "onnx" else EngineChoice(None)
     if formats == "plan" and choice.flavour is None:
         raise EngineError(choice.reason)
-    plan_targets = choose_targets(targets, choice.flavour, find_gpus()) if choice.flavour else ()
+    plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = _load_network(variant, weights, task, require_weights)
     profile = replace(profile, multiple=network.model.config.size_multiple)
     stem = _stem(network.model.config, profile, resolution, batch, precision)
-    kinds = [kind for kind in ("onnx", "plan") if formats in (kind, "all") and (kind == "onnx" or choice.flavour)]
+    kinds: list[Kind] = ["onnx"] if formats != "plan" else []
+    if choice.flavour:
+        kinds.append("plan")
     names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
 
     with _staged(out, names, overwrite=overwrite) as folder:
         begin = time.perf_counter()
         onnx_path = folder / f"{stem}.onnx"
-        model = _write_onnx(network, profile, precision, stem, onnx_path, on_stage)
+        model = _write_onnx(network, profile, precision, onnx_path, on_stage)
         report = _certify(network.model, model, profile, precision, on_stage)
         seconds = {"onnx": time.perf_counter() - begin}
         engine_fields: dict[str, Any] = {}
@@ -153,14 +166,14 @@ def export(
             path = folder / f"{stem}.{kind}"
             of_plan = plan_targets if kind == "plan" else ()
             size, digest = path.stat().st_size, sha256_file(path)
-            files.append(ExportedFile(out / path.name, kind, precision, size, digest, of_plan, seconds[kind]))  # type: ignore[arg-type]
+            files.append(ExportedFile(out / path.name, kind, precision, size, digest, of_plan, seconds[kind]))
         manifest = _manifest(network, profile, resolution, precision, model, report, files, engine_fields)
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     notes = [
-        *([_untrained_note(network)] if network.weights == UNTRAINED else []),
+        *([_untrained_note(network)] if not network.trained else []),
         *([choice.reason] if choice.reason else []),
-        *([note] if choice.flavour and (note := gpu_note(plan_targets, find_gpus())) else []),
+        *([note] if choice.flavour and (note := gpu_note(plan_targets, gpus)) else []),
     ]
     total = time.perf_counter() - start
     return ExportResult(tuple(files), out / f"{stem}.json", report, network.weights, tuple(notes), total)
@@ -173,20 +186,23 @@ def _load_network(variant: str, weights: Path | None, task: str | None, require_
                 f"--require-weights: there are no trained weights for variant {variant}",
                 hint="name a checkpoint: --weights model.safetensors",
             )
-        return _Network(create_model(variant, seed=0), task or DEFAULT_TASK, UNTRAINED, "none")
+        fresh = create_model(variant, seed=0)
+        return _Network(fresh, task or DEFAULT_TASK, weights_digest(fresh), "none", trained=False)
     model = load_model(weights)
     metadata = read_metadata(weights)
-    trained = metadata.get("task", DEFAULT_TASK)
+    trained_for = metadata.get("task", DEFAULT_TASK)
     if model.config.variant.upper() != variant.upper():
         raise UsageError(f"{weights} holds variant {model.config.variant}, not {variant}", hint="correct --variant")
-    if task is not None and task != trained:
-        raise UsageError(f"{weights} was trained for {trained}, not {task}", hint="correct --task, or leave it out")
-    return _Network(model, trained, weights_digest(model), metadata.get("license", "not stated"))
+    if task is not None and task != trained_for:
+        raise UsageError(f"{weights} was trained for {trained_for}, not {task}", hint="correct --task, or leave it out")
+    return _Network(model, trained_for, metadata["weights_digest"], metadata.get("license", "not stated"), trained=True)
 
 
 def _untrained_note(network: _Network) -> str:
     variant = network.model.config.variant
-    return f"warning: variant {variant} has no trained weights: these files hold random ones (seed 0) and restore nothing"
+    return (
+        f"warning: variant {variant} has no trained weights: these files hold random ones (seed 0) and restore nothing"
+    )
 
 
 def _stem(config: SerpentConfig, profile: ShapeProfile, resolution: str, batch: str, precision: str) -> str:
@@ -196,7 +212,7 @@ def _stem(config: SerpentConfig, profile: ShapeProfile, resolution: str, batch: 
 
 
 def _write_onnx(
-    network: _Network, profile: ShapeProfile, precision: str, stem: str, path: Path, on_stage: Callable[[str], None]
+    network: _Network, profile: ShapeProfile, precision: str, path: Path, on_stage: StageCallback
 ) -> onnx.ModelProto:
     on_stage("exporting the graph")
     model = finish(trace(network.model, profile, precision), name=_graph_name(network, precision))
@@ -209,7 +225,7 @@ def _write_onnx(
             "task": network.task,
             "precision": precision,
             "weights": network.weights,
-            "weights_sha256": weights_digest(network.model),
+            "weights_sha256": network.digest,
             "weights_license": network.license,
             "tools": _json(_tools()),
         },
@@ -221,12 +237,12 @@ def _write_onnx(
 
 def _graph_name(network: _Network, precision: str) -> str:
     """Identity of the network; TensorRT keeps it inside plans."""
-    digest = weights_digest(network.model)[:16]
-    return f"serpent-{network.model.config.variant.lower()}-{precision}-schema{native.library().schema}-{digest}"
+    variant, schema = network.model.config.variant.lower(), native.library().schema
+    return f"serpent-{variant}-{precision}-schema{schema}-{network.digest[:16]}"
 
 
 def _certify(
-    network: Serpent, model: onnx.ModelProto, profile: ShapeProfile, precision: str, on_stage: Callable[[str], None]
+    network: Serpent, model: onnx.ModelProto, profile: ShapeProfile, precision: str, on_stage: StageCallback
 ) -> ParityReport:
     def trace_at(size: ShapeProfile) -> onnx.ModelProto:
         on_stage(f"exporting the graph at {size.resolution}")
@@ -256,7 +272,7 @@ def _manifest(
         "resolution": resolution,
         "precision": precision,
         "weights": network.weights,
-        "weights_sha256": weights_digest(network.model),
+        "weights_sha256": network.digest,
         "weights_license": network.license,
         "config": network.model.config.to_dict(),
         "profile": profile.to_dict(),
@@ -289,7 +305,9 @@ def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
             check_writable_target(out / name, overwrite=overwrite)
         folder = Path(tempfile.mkdtemp(prefix=".serpent-export-", dir=out))
     except OSError as error:
-        raise SerpentError(f"cannot write into {out}: {error.strerror}", hint="choose another folder: --out DIR") from None
+        raise SerpentError(
+            f"cannot write into {out}: {error.strerror}", hint="choose another folder: --out DIR"
+        ) from None
     try:
         yield folder
         # The manifest moves last: until then a reader finds no certificate for half-replaced files.
@@ -297,6 +315,8 @@ def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         for name in names:
             (folder / name).replace(out / name)
     except OSError as error:
-        raise SerpentError(f"cannot write into {out}: {error.strerror or error}", hint="choose another folder") from None
+        raise SerpentError(
+            f"cannot write into {out}: {error.strerror or error}", hint="choose another folder"
+        ) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

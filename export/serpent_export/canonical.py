@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 import serpent
 from serpent.errors import ModelFileError
 from serpent.runtime.onnx_file import FORMAT, GRAPH_DIGEST, METADATA_PREFIX, graph_digest
-from serpent.runtime.onnx_split import is_scan
-from serpent_export.scan_function import DOMAIN, OP_TYPE, scan_function
+from serpent.runtime.onnx_split import DOMAIN, OP_TYPE, is_scan
+from serpent_export.scan_function import scan_function
 
 
 def finish(raw: onnx.ModelProto, *, name: str) -> onnx.ModelProto:

@@ -33,6 +33,10 @@ SAMPLED_PIXELS = 4096
 StageCallback = Callable[[str], None]
 
 
+def _silent(_: str) -> None:
+    """Default of ``on_stage``."""
+
+
 @dataclass(frozen=True)
 class ErrorNorms:
     """Errors against f64: the largest, the root mean square, and the latter over rms(restored - image)."""
@@ -116,14 +120,15 @@ class ParityReport:
         )
 
     def to_manifest(self) -> dict[str, Any]:
+        roundoff = UNIT_ROUNDOFF[self.precision]
         return {
-            "bound": f"error <= {SAFETY:g} * PyTorch's in {self.precision} + epsilon, for the largest and the relative error",
-            "epsilon": f"{UNIT_ROUNDOFF[self.precision]:g} * max|f64 result| (largest), {UNIT_ROUNDOFF[self.precision]:g} (relative)",
+            "bound": f"error <= {SAFETY:g} * PyTorch's in {self.precision} + epsilon, largest and relative",
+            "epsilon": f"largest: {roundoff:g} * max|f64 result|; relative: {roundoff:g}",
             "subject": self.subject,
             "statement": self.statement,
             "cases": [_case_fields(case) for case in self.cases],
             "samples": {
-                "what": f"f64 result of the first case at {SAMPLED_PIXELS} fixed pixels, (pixels, 3), little-endian base64",
+                "what": f"first case in f64 at {SAMPLED_PIXELS} fixed pixels: base64 of (pixels, 3) little-endian f64",
                 "positions": "serpent_export.picture.sample_positions over batch * height * width",
                 "values": self.samples,
             },
@@ -147,7 +152,7 @@ def certify(
     precision: str,
     description: str,
     threads: int | None = None,
-    on_stage: StageCallback = lambda stage: None,
+    on_stage: StageCallback = _silent,
 ) -> ParityReport:
     """Compare an exported graph with ``model`` in f64.
 

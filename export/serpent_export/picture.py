@@ -47,7 +47,9 @@ def make_picture(height: int, width: int, *, batch: int = 1, seed: int = 0) -> N
     for index in range(batch):
         stream = _hash(np.arange(16 * _SHAPES + 64, dtype=np.uint64), seed=seed * 1009 + index)
         draw = iter(stream.astype(np.int64) & 0x7FFFFFFF)
-        picture = np.stack([(rows * (next(draw) % 200) + columns * (next(draw) % 200)) // (height + width) for _ in range(3)], -1)
+        picture = np.stack(
+            [(rows * (next(draw) % 200) + columns * (next(draw) % 200)) // (height + width) for _ in range(3)], -1
+        )
         for shape in range(_SHAPES):
             top, left = next(draw) % height, next(draw) % width
             size = 2 + next(draw) % max(2, min(height, width) // 3)
@@ -57,14 +59,18 @@ def make_picture(height: int, width: int, *, batch: int = 1, seed: int = 0) -> N
             if shape % 4 == 0:
                 inside &= (rows + columns) % 6 < 3
             picture[inside] = colour
-        noise = _hash(np.arange(picture.size, dtype=np.uint64), seed=seed * 2003 + index + 1).astype(np.int64)
-        # The sum of four uniform values is close enough to a Gaussian for a test input.
-        noise = sum((noise >> shift) & 0xFF for shift in (3, 13, 23, 33)).reshape(picture.shape) - 510
-        pictures[index] = np.clip(picture + noise * _NOISE // 148, 0, 255)
+        bits = _hash(np.arange(picture.size, dtype=np.uint64), seed=seed * 2003 + index + 1).astype(np.int64)
+        # The sum of four uniform bytes (mean 510, standard deviation 148) stands for a Gaussian.
+        noise = np.zeros_like(bits)
+        for shift in (3, 13, 23, 33):
+            noise += (bits >> shift) & 0xFF
+        pictures[index] = np.clip(picture + (noise.reshape(picture.shape) - 510) * _NOISE // 148, 0, 255)
     return pictures
 
 
-def picture_recipe(height: int, width: int, *, batch: int = 1, seed: int = 0) -> tuple[PictureRecipe, NDArray[np.float32]]:
+def picture_recipe(
+    height: int, width: int, *, batch: int = 1, seed: int = 0
+) -> tuple[PictureRecipe, NDArray[np.float32]]:
     """The recipe and the network input (B, 3, H, W) float32 in [0, 1] that it stands for."""
     picture = make_picture(height, width, batch=batch, seed=seed)
     recipe = PictureRecipe(RECIPE, seed, batch, height, width, hashlib.sha256(picture.tobytes()).hexdigest())

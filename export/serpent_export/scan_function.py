@@ -7,11 +7,13 @@ along whole vectors. What needs no state (dt, dt x) is computed for all pixels b
 
 from __future__ import annotations
 
+import re
+
 import onnx
 import onnx.parser
 
 from serpent.config import NUM_DIRECTIONS
-from serpent.runtime.onnx_split import DOMAIN, OP_TYPE
+from serpent.runtime.onnx_split import DOMAIN
 
 PLUGIN_NAMESPACE = "serpent"
 PLUGIN_VERSION = "1"
@@ -143,9 +145,6 @@ def _direction(k: int) -> str:
     by_column = k % 2 == 1
     text = _DIRECTION.replace("PART_ORDER", "[0, 2, 1, 3, 4]" if by_column else "[0, 1, 2, 3, 4]")
     text = text.replace("X_ORDER", "[2, 1, 0, 3]" if by_column else "[1, 2, 0, 3]")
-    lines = []
-    for line in text.splitlines():
-        if "TURN (" in line and k >= 2:  # a reverse order: the same pixels from the last to the first
-            line = line.replace("TURN (", "Slice (").replace(")", ", all, before_first, zero, all)")
-        lines.append(line.replace("TURN (", "Identity ("))
-    return "\n".join(lines).replace("_K", f"_{k}")
+    if k >= 2:  # a reverse order: the same pixels from the last to the first
+        text = re.sub(r"TURN \((\w+)\)", r"Slice (\1, all, before_first, zero, all)", text)
+    return text.replace("TURN", "Identity").replace("_K", f"_{k}")

@@ -40,15 +40,19 @@ def choose_subjects(
         sizes = [tuple(_nearest(side, profile.multiple) for side in size) for size in _SMALL]
         subjects = []
         for small_height, small_width in sizes:
-            small = trace_at(
-                ShapeProfile(profile.batch, _static(small_height), _static(small_width), profile.multiple)
-            )
+            small = trace_at(ShapeProfile(profile.batch, _static(small_height), _static(small_width), profile.multiple))
             check_same_but_shapes(model, small)
             subjects.append(ParitySubject(small, _second_batch(profile), small_height, small_width))
         return subjects, "the graph and constants of this file with the image size rewritten"
     # The traced sizes are 3 and 5 times 8P (tracing.py); neither pair below equals them.
-    first = (_inside(profile.height, _SMALL[0][0], profile.multiple), _inside(profile.width, _SMALL[0][1], profile.multiple))
-    second = (_inside(profile.height, _SMALL[1][0], profile.multiple), _inside(profile.width, _SMALL[1][1], profile.multiple))
+    first = (
+        _inside(profile.height, _SMALL[0][0], profile.multiple),
+        _inside(profile.width, _SMALL[0][1], profile.multiple),
+    )
+    second = (
+        _inside(profile.height, _SMALL[1][0], profile.multiple),
+        _inside(profile.width, _SMALL[1][1], profile.multiple),
+    )
     subjects = [ParitySubject(model, batch, *first)]
     if second != first or _second_batch(profile) != batch:
         subjects.append(ParitySubject(model, _second_batch(profile), *second))
@@ -71,4 +75,8 @@ def _nearest(side: int, multiple: int) -> int:
 
 def _inside(side: Range, wanted: int, multiple: int) -> int:
     upper = side.max if side.max is not None else wanted
-    return min(max(_nearest(wanted, multiple), side.min), upper) if side.min**2 <= MAX_PIXELS else _nearest(wanted, multiple)
+    return (
+        min(max(_nearest(wanted, multiple), side.min), upper)
+        if side.min**2 <= MAX_PIXELS
+        else _nearest(wanted, multiple)
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from serpent.errors import EngineError, SerpentError, UsageError
 from serpent.runtime.gpu import Gpu
@@ -14,8 +13,6 @@ from serpent.runtime.tensorrt_library import supported_targets as targets_of
 
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")
 """GeForce and professional RTX GPUs of the Ampere, Ada and Blackwell generations."""
-
-Engine = Literal["auto", "rtx", "trt"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ def rtx_targets() -> tuple[str, ...]:
     return targets_of(load(RTX)) if installed_version(RTX) is not None else ()
 
 
-def choose_engine(engine: Engine, gpus: Sequence[Gpu]) -> EngineChoice:
+def choose_engine(engine: str, gpus: Sequence[Gpu]) -> EngineChoice:
     """Decide ``--engine``.
 
     "auto" takes TensorRT where it is installed and no GPU of this machine is a target of TensorRT-RTX, else

@@ -17,8 +17,9 @@ from onnxscript.values import Op, Opset
 from serpent.errors import ArgumentError
 from serpent.model import Serpent, set_precision
 from serpent.model.blocks import SS2D
+from serpent.runtime.onnx_split import DOMAIN, OP_TYPE
 from serpent.shapes import ShapeProfile
-from serpent_export.scan_function import DOMAIN, INPUTS, OP_TYPE, PLUGIN_NAMESPACE, PLUGIN_VERSION
+from serpent_export.scan_function import INPUTS, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 OPSETS = {"fp32": 20, "fp16": 20, "bf16": 22}
 """Opset by precision: 20 has Gelu; Conv takes bfloat16 from 22 on."""
@@ -133,5 +134,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-

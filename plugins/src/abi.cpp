@@ -51,7 +51,8 @@ serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_
     }
     const uint64_t needed = serpent::workspace_bytes(*shape);
     if (workspace_bytes < needed || (workspace == nullptr && needed > 0)) {
-      fail(SERPENT_STATUS_INVALID_ARGUMENT, "workspace has " + std::to_string(workspace == nullptr ? 0 : workspace_bytes) +
+      fail(SERPENT_STATUS_INVALID_ARGUMENT, "workspace has " +
+                                                std::to_string(workspace == nullptr ? 0 : workspace_bytes) +
                                                 " bytes; this shape needs " + std::to_string(needed));
     }
     serpent::scan_cuda(*shape, *tensors, workspace, stream);

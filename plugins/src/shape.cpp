@@ -53,8 +53,13 @@ void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* 
   const struct {
     const char* name;
     const void* pointer;
-  } named[] = {{"x", tensors->x},   {"x_dbl", tensors->x_dbl},   {"dt_weight", tensors->dt_weight}, {"dt_bias", tensors->dt_bias},
-               {"A", tensors->A}, {"D_skip", tensors->D_skip}, {"y", tensors->y}};
+  } named[] = {{"x", tensors->x},
+               {"x_dbl", tensors->x_dbl},
+               {"dt_weight", tensors->dt_weight},
+               {"dt_bias", tensors->dt_bias},
+               {"A", tensors->A},
+               {"D_skip", tensors->D_skip},
+               {"y", tensors->y}};
   for (const auto& argument : named) {
     if (argument.pointer == nullptr) {
       fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(argument.name) + " is NULL");

@@ -5,7 +5,7 @@
 namespace serpent {
 namespace {
 
-constexpr uint64_t kAlignment = 256;   // what cudaMalloc gives; each part starts on it
+constexpr uint64_t kAlignment = 256;    // what cudaMalloc gives; each part starts on it
 constexpr uint64_t kChunkTokens = 256;  // schema 1: the sequence is split into chunks of this many tokens
 
 uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }

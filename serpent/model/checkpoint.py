@@ -30,7 +30,9 @@ def weights_digest(model: Serpent) -> str:
     return digest.hexdigest()
 
 
-def save_model(model: Serpent, path: str | Path, *, task: str = "deblur", extra: Mapping[str, str] | None = None) -> None:
+def save_model(
+    model: Serpent, path: str | Path, *, task: str = "deblur", extra: Mapping[str, str] | None = None
+) -> None:
     """Write a checkpoint, whole or not at all.
 
     Args:

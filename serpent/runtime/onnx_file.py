@@ -34,7 +34,8 @@ class OnnxFile:
 
 def serialize(model: onnx.ModelProto) -> bytes:
     """Deterministic bytes of a model."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def graph_digest(model: onnx.ModelProto) -> str:

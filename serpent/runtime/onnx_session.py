@@ -21,7 +21,10 @@ from serpent.runtime.session import Session, SessionInfo
 
 ScanChoice = Literal["native", "function"]
 Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-_SCAN_DTYPES: dict[str, tuple[str, Any]] = {"tensor(float)": ("f32", np.float32), "tensor(float16)": ("f16", np.float16)}
+_SCAN_DTYPES: dict[str, tuple[str, Any]] = {
+    "tensor(float)": ("f32", np.float32),
+    "tensor(float16)": ("f16", np.float16),
+}
 
 
 @dataclass
@@ -166,8 +169,8 @@ def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
     dt_weight, dt_bias, A, D_skip = step.weights
     y = ort.OrtValue.ortvalue_from_shape_and_type([batch, height, width, channels], numpy_dtype)
     shape = native.ScanShape(batch, height, width, channels, A.shape[2], dt_weight.shape[2], dtype)
-    weights = (array.ctypes.data for array in (dt_weight, dt_bias, A, D_skip))
-    pointers = native.ScanPointers(x.data_ptr(), x_dbl.data_ptr(), *weights, y.data_ptr())
+    weights = [array.ctypes.data for array in (dt_weight, dt_bias, A, D_skip)]
+    pointers = native.ScanPointers(*[x.data_ptr(), x_dbl.data_ptr(), *weights, y.data_ptr()])
     native.library().scan_cpu(shape, pointers, threads)
     return y
 
@@ -185,5 +188,5 @@ def _open(model: onnx.ModelProto, threads: int) -> Any:
     options.enable_mem_reuse = False
     try:
         return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+    except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
         raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses the model: {error}") from None

@@ -50,7 +50,9 @@ def check_arguments(
     )
     for name, tensor, shape, dtype in expected:
         if tensor.ndim != len(shape) or tensor.shape != shape:
-            raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} beside x {tuple(x.shape)}")
+            raise ArgumentError(
+                f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} beside x {tuple(x.shape)}"
+            )
         if tensor.dtype != dtype:
             raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected {dtype} beside x in {x.dtype}")
         if tensor.device != x.device:

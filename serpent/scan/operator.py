@@ -28,7 +28,7 @@ def selective_scan_2d(
     shape = native.ScanShape(
         sizes.batch, sizes.height, sizes.width, sizes.channels, sizes.d_state, sizes.dt_rank, STORAGE_DTYPES[x.dtype]
     )
-    pointers = native.ScanPointers(*(tensor.data_ptr() for tensor in inputs), y.data_ptr())
+    pointers = native.ScanPointers(*[tensor.data_ptr() for tensor in (*inputs, y)])
     native.library().scan_cpu(shape, pointers, torch.get_num_threads())
     return y
 

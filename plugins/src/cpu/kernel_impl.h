@@ -12,7 +12,7 @@
 namespace serpent {
 namespace {
 
-constexpr int64_t kTokenBlock = 32;               // tokens whose dt, input and output stay in the L1 cache
+constexpr int64_t kTokenBlock = 32;  // tokens whose dt, input and output stay in the L1 cache
 
 template <class Real>
 constexpr int64_t kTile = 64 / static_cast<int64_t>(sizeof(Real));  // channels: one cache line

@@ -28,7 +28,7 @@ template <>
 struct ExpTraits<float> {
   using Bits = uint32_t;
   static constexpr int kMantissaBits = 23;
-  static constexpr int kTerms = 7;           // |r| <= ln(2)/2: remainder 6e-9
+  static constexpr int kTerms = 7;            // |r| <= ln(2)/2: remainder 6e-9
   static constexpr float kRound = 0x1.8p23F;  // adding and subtracting it rounds to the nearest integer
   static constexpr float kLowest = -87.0F;    // e^-87 = 1.6e-38 stands for everything below
   static constexpr float kHighest = 88.0F;

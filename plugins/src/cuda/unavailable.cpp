@@ -1,7 +1,6 @@
 // Stands in for the CUDA kernels in a build without them.
-#include "scan_cuda.h"
-
 #include "failure.h"
+#include "scan_cuda.h"
 
 namespace serpent {
 
