@@ -24,12 +24,13 @@ def bf16_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     graph = twin.graph
-    types = {info.name: info.type.tensor_type.elem_type for info in [*graph.input, *graph.output, *graph.value_info]}
+    infos = {info.name: info for info in [*graph.input, *graph.output, *graph.value_info]}
+    types = {name: info.type.tensor_type.elem_type for name, info in infos.items()}
     for index, tensor in enumerate(graph.initializer):
         if tensor.data_type == _BF16:
-            values = numpy_helper.to_array(tensor).astype(np.float32)
-            graph.initializer[index].CopyFrom(numpy_helper.from_array(values, tensor.name))
-    for info in [*graph.input, *graph.output, *graph.value_info]:
+            exact = numpy_helper.to_array(tensor).astype(np.float32)
+            graph.initializer[index].CopyFrom(numpy_helper.from_array(exact, tensor.name))
+    for info in infos.values():
         if info.type.tensor_type.elem_type == _BF16:
             info.type.tensor_type.elem_type = _F32
 
@@ -46,8 +47,16 @@ def bf16_twin(model: onnx.ModelProto) -> onnx.ModelProto:
                 raise ModelFileError(f"the graph does not record the type of {name} ({node.op_type})")
             if types[name] == _BF16:
                 copy.output[position] = f"{name}.exact"
+                graph.value_info.append(_named(f"{name}.exact", infos[name]))
                 nodes.append(helper.make_node("Cast", [f"{name}.exact"], [f"{name}.bf16"], to=_BF16))
                 nodes.append(helper.make_node("Cast", [f"{name}.bf16"], [name], to=_F32))
     del graph.node[:]
     graph.node.extend(nodes)
     return twin
+
+
+def _named(name: str, like: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    info = onnx.ValueInfoProto()
+    info.CopyFrom(like)
+    info.name = name
+    return info

@@ -128,6 +128,9 @@ def _segment(
 ) -> Segment:
     used = {name for node in nodes for name in node.input}
     outputs = tuple(name for node in nodes for name in node.output if name in read_later)
+    untyped = [name for name in (*inputs, *outputs) if name not in types]
+    if untyped:
+        raise ModelFileError(f"the graph does not record the types of {', '.join(untyped)}; it cannot be split")
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(nodes)
     graph.initializer.extend(tensor for name, tensor in constants.items() if name in used)
