@@ -68,6 +68,9 @@ class ScanShape:
         if self.dtype not in DTYPES:
             raise ArgumentError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
         sizes = (self.batch, self.height, self.width, self.channels, self.d_state, self.dt_rank)
+        for size in sizes:
+            if not -(2**63) <= size < 2**63:  # ctypes would keep the low bits
+                raise ArgumentError(f"{self} has the size {size}, which is no 64-bit integer")
         return _Shape(*sizes, DTYPES[self.dtype])
 
 
@@ -257,9 +260,11 @@ def selective_scan_2d(
             raise ArgumentError(f"{name} with strides {array.strides} is not C-contiguous")
     if x.ndim != 4 or A.ndim != 3 or dt_weight.ndim != 3:
         raise ArgumentError(f"x, A, dt_weight have ranks {x.ndim}, {A.ndim}, {dt_weight.ndim}; expected 4, 3, 3")
-    dtype = _NUMPY_NAMES.get(x.dtype.name)
+    dtype = _NUMPY_NAMES.get(x.dtype.name) if x.dtype.isnative else None
     if dtype is None:
-        raise ArgumentError(f"x has dtype {x.dtype}; expected one of {', '.join(_NUMPY_NAMES)}")
+        raise ArgumentError(
+            f"x has dtype {x.dtype}; expected one of {', '.join(_NUMPY_NAMES)}, in this machine's byte order"
+        )
     scan_dtype = np.dtype(np.float64 if dtype == "f64" else np.float32)
     batch, height, width, channels = x.shape
     d_state, dt_rank = A.shape[2], dt_weight.shape[2]

@@ -78,9 +78,10 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
         height, width = sides
     else:
         height = width = _parse_range(resolution, "--res", resolution)
-    for size in {height.min, height.opt, height.max, width.min, width.opt, width.max}:
-        assert size is not None
-        config.check_size(size, size)
+    assert height.max is not None
+    assert width.max is not None
+    for size in ((height.min, width.min), (height.opt, width.opt), (height.max, width.max)):
+        config.check_size(*size)
     return ShapeProfile(_parse_range(batch, "--batch", batch), height, width, config.size_multiple)
 
 

@@ -9,8 +9,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+
 from serpent import native
-from serpent_export.scan_function import INPUTS, scan_function
+from serpent.identity import INPUTS
+from serpent_export.scan_function import scan_function
 
 SHAPES = [
     pytest.param((1, 1, 1, 3, 2, 1), id="1x1"),

@@ -10,6 +10,7 @@ import pytest
 
 from serpent import native
 from serpent.errors import ArgumentError, EngineError, NativeLibraryError
+from serpent.identity import NAME
 from serpent.native import ScanShape
 from serpent.runtime import tensorrt_plugin as plugin
 from serpent.runtime.tensorrt_library import RTX, installed_version, load, make_logger
@@ -55,7 +56,7 @@ def descriptions(trt: Any, kinds: list[str], dims: list[tuple[int, ...]] = DIMS)
 def test_registering_twice_registers_once(trt: Any, creator: Any) -> None:
     assert plugin.register(trt) is creator
     assert plugin.register(trt) is creator
-    found = [known for known in trt.get_plugin_registry().all_creators if known.name == plugin.NAME]
+    found = [known for known in trt.get_plugin_registry().all_creators if known.name == NAME]
     assert found == [creator]
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == ("SelectiveScan2D", "1", "serpent")
 
@@ -183,4 +184,4 @@ def test_the_parser_has_no_operator_of_this_name(trt: Any) -> None:
     logger = make_logger(trt)
     parser = trt.OnnxParser(trt.Builder(logger).create_network(0), logger)
     assert parser.supports_operator("Conv")
-    assert not parser.supports_operator(plugin.NAME)
+    assert not parser.supports_operator(NAME)

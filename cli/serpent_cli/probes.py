@@ -87,9 +87,10 @@ def _trt() -> Finding:
 
 
 def _plugin() -> Finding:
+    from serpent.identity import NAME, NAMESPACE, VERSION
     from serpent.native import library
     from serpent.runtime.tensorrt_library import FLAVOURS, installed_version, load
-    from serpent.runtime.tensorrt_plugin import NAME, NAMESPACE, VERSION, register
+    from serpent.runtime.tensorrt_plugin import register
 
     present = [flavour for flavour in FLAVOURS.values() if installed_version(flavour) is not None]
     if not present:
@@ -100,7 +101,7 @@ def _plugin() -> Finding:
     plugin = f"{NAMESPACE}::{NAME} version {VERSION} registers with {' and '.join(f.title for f in present)}"
     if loaded.has_cuda:
         return Finding("TensorRT plugin", "ok", plugin)
-    hint = "to run plans, reinstall on a machine with the CUDA toolkit (nvcc)"
+    hint = "this version runs .onnx and .safetensors files on the CPU; plans wait for the CUDA kernels"
     return Finding("TensorRT plugin", "ok", f"{plugin}; builds plans, cannot run them: no CUDA kernels", hint)
 
 

@@ -14,8 +14,9 @@ from google.protobuf.message import Message
 
 import serpent
 from serpent.errors import ModelFileError
+from serpent.identity import NAME, NAMESPACE
 from serpent.runtime.onnx_file import FORMAT, GRAPH_DIGEST, METADATA_PREFIX, graph_digest
-from serpent.runtime.onnx_split import DOMAIN, OP_TYPE, is_scan
+from serpent.runtime.onnx_split import is_scan
 from serpent_export.scan_function import scan_function
 
 
@@ -38,8 +39,8 @@ def finish(raw: onnx.ModelProto, *, name: str) -> onnx.ModelProto:
         node.name = f"{node.op_type}_{index}"
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     model.functions.append(scan_function(opset))
-    if not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    if not any(entry.domain == NAMESPACE for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(NAMESPACE, 1))
     onnx.checker.check_model(model)
     return model
 
@@ -64,9 +65,9 @@ def check_structure(model: onnx.ModelProto, *, num_scans: int) -> None:
     """
     found = len(scan_nodes(model))
     if found != num_scans:
-        raise ModelFileError(f"the exported graph has {found} {OP_TYPE} nodes; expected {num_scans}")
-    if [function.name for function in model.functions] != [OP_TYPE]:
-        raise ModelFileError(f"the exported model lacks the function {DOMAIN}::{OP_TYPE}")
+        raise ModelFileError(f"the exported graph has {found} {NAME} nodes; expected {num_scans}")
+    if [function.name for function in model.functions] != [NAME]:
+        raise ModelFileError(f"the exported model lacks the function {NAMESPACE}::{NAME}")
     banned = sorted({node.op_type for node in model.graph.node} & {"Einsum", "Loop", "Scan", "If"})
     if banned:
         raise ModelFileError(f"the exported graph has {', '.join(banned)} outside the scan function")

@@ -15,13 +15,14 @@ from typing import Any
 
 from serpent import native
 from serpent.errors import EngineError, SerpentError
+from serpent.identity import NAME, NAMESPACE, VERSION
 from serpent.runtime import tensorrt_plugin as plugin
 from serpent.runtime.tensorrt_library import FLAVOURS, RTX, check_installed, load, make_logger
 from serpent.shapes import ShapeProfile
 
 _EXPORT_AGAIN = (
     "export the ONNX file again with this version of serpent-export, "
-    f"whose plugin is {plugin.NAME}, version {plugin.VERSION}, namespace {plugin.NAMESPACE}"
+    f"whose plugin is {NAME}, version {VERSION}, namespace {NAMESPACE}"
 )
 
 
@@ -84,9 +85,9 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
         "layers": network.num_layers,
         "plugin_layers": scans,
         "plugin": {
-            "name": plugin.NAME,
-            "version": plugin.VERSION,
-            "namespace": plugin.NAMESPACE,
+            "name": NAME,
+            "version": VERSION,
+            "namespace": NAMESPACE,
             "schema": native.library().schema,
         },
     }

@@ -13,11 +13,7 @@ import onnx
 import onnx.parser
 
 from serpent.config import NUM_DIRECTIONS
-from serpent.runtime.onnx_split import DOMAIN
-
-PLUGIN_NAMESPACE = "serpent"
-PLUGIN_VERSION = "1"
-INPUTS = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
+from serpent.identity import NAMESPACE
 
 _HEAD = """
 SelectiveScan2D <plugin_namespace, plugin_version> (x, x_dbl, dt_weight, dt_bias, A, D_skip) => (y)
@@ -137,7 +133,7 @@ def scan_function(opset: int) -> onnx.FunctionProto:
     scan weights in f32; computes in f32 and returns y in the type of x.
     """
     directions = "".join(_direction(k) for k in range(NUM_DIRECTIONS))
-    header = f'<domain: "{DOMAIN}", opset_import: ["" : {opset}]>'
+    header = f'<domain: "{NAMESPACE}", opset_import: ["" : {opset}]>'
     return onnx.parser.parse_function(header + _HEAD + directions + _LOOP + _TAIL)
 
 

@@ -15,11 +15,10 @@ from onnx import defs
 from onnxscript.values import Op, Opset
 
 from serpent.errors import ArgumentError
+from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
 from serpent.model import Serpent, set_precision
 from serpent.model.blocks import SS2D
-from serpent.runtime.onnx_split import DOMAIN, OP_TYPE
 from serpent.shapes import ShapeProfile
-from serpent_export.scan_function import INPUTS, PLUGIN_NAMESPACE, PLUGIN_VERSION
 
 OPSETS = {"fp32": 20, "fp16": 20, "bf16": 22}
 """Opset by precision: 20 has Gelu; Conv takes bfloat16 from 22 on."""
@@ -80,9 +79,9 @@ def _scan_translation() -> Any:
     parameter = defs.OpSchema.FormalParameter
     string = defs.OpSchema.AttrType.STRING
     schema = defs.OpSchema(
-        OP_TYPE,
-        DOMAIN,
-        int(PLUGIN_VERSION),
+        NAME,
+        NAMESPACE,
+        int(VERSION),
         inputs=[parameter(name, "T" if name in ("x", "x_dbl") else "S") for name in INPUTS],
         outputs=[parameter("y", "T")],
         type_constraints=[
@@ -93,11 +92,11 @@ def _scan_translation() -> Any:
             defs.OpSchema.Attribute(name, string, required=False) for name in ("plugin_namespace", "plugin_version")
         ],
     )
-    node = Op(Opset(DOMAIN, 1), OP_TYPE, schema)
+    node = Op(Opset(NAMESPACE, 1), NAME, schema)
 
     def translate(x: Any, x_dbl: Any, dt_weight: Any, dt_bias: Any, A: Any, D_skip: Any) -> Any:
         # TensorRT prefers the plugin to the function only for nodes that carry plugin_namespace.
-        names = {"plugin_namespace": PLUGIN_NAMESPACE, "plugin_version": PLUGIN_VERSION}
+        names = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION}
         return node(x, x_dbl, dt_weight, dt_bias, A, D_skip, **names)
 
     return translate

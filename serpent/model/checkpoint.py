@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from serpent.config import SerpentConfig
-from serpent.errors import CheckpointError, UsageError
+from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
 from serpent.model.unet import Serpent
 
 FORMAT = "serpent-checkpoint-v1"
+
+_PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zip, and pickle protocols 2 to 5
 
 
 def weights_digest(model: Serpent) -> str:
@@ -53,7 +55,10 @@ def save_model(
         "weights_digest": weights_digest(model),
     }
     with written_aside(Path(path)) as aside:
-        save_file(state, aside, metadata=metadata)
+        try:
+            save_file(state, aside, metadata=metadata)
+        except SafetensorError as error:  # how a full disk shows
+            raise SerpentError(f"cannot write {path}: {error}", hint="choose another folder") from None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -89,9 +94,13 @@ def load_model(path: str | Path) -> Serpent:
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
         raise CheckpointError(f"the checkpoint {path} does not exist")
-    with path.open("rb") as stream:
-        head = stream.read(2)
-    if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    # A safetensors file begins with the length of its header, which may look like a pickle, and then a brace.
+    if head[:2] in _PICKLES and head[8:] != b"{":
         raise CheckpointError(
             f"{path} is a pickle (torch.save), which can run code when opened; it is refused",
             hint="convert it where you trust it: serpent.save_model(model, 'model.safetensors')",

@@ -86,7 +86,7 @@ def create_model(variant: str = "B", *, seed: int | None = None, **overrides: An
     if seed is None:
         return Serpent(config).eval()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU's generator
         return Serpent(config).eval()
 
 

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from serpent.errors import ModelFileError
-
-DOMAIN = "serpent"
-OP_TYPE = "SelectiveScan2D"
+from serpent.identity import NAME, NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class _Level:
 
 def is_scan(node: onnx.NodeProto) -> bool:
     """Whether ``node`` is a ``serpent::SelectiveScan2D``."""
-    return bool(node.domain == DOMAIN and node.op_type == OP_TYPE)
+    return bool(node.domain == NAMESPACE and node.op_type == NAME)
 
 
 def split_at_scans(model: onnx.ModelProto) -> Plan:
@@ -136,6 +134,6 @@ def _segment(
     graph.initializer.extend(tensor for name, tensor in constants.items() if name in used)
     graph.input.extend(types[name] for name in inputs)
     graph.output.extend(types[name] for name in outputs)
-    standard = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    standard = [entry for entry in model.opset_import if entry.domain != NAMESPACE]
     part = onnx.helper.make_model(graph, opset_imports=standard, ir_version=model.ir_version)
     return Segment(part, inputs, outputs)

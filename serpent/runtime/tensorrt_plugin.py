@@ -20,16 +20,12 @@ import numpy as np
 
 from serpent import native
 from serpent.errors import ArgumentError, EngineError, SerpentError
+from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
 from serpent.native import ScanPointers, ScanShape
 
-NAME = "SelectiveScan2D"
-VERSION = "1"
-NAMESPACE = "serpent"
 SCHEMA_FIELD = "schema"
 """The one serialised field, one int32: revision of the workspace-size function that the plan was built with."""
 
-INPUTS = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
-"""Input tensors in order; shapes and types are those of ``serpent/scan.h``, without f64."""
 
 _RANKS = (4, 4, 3, 2, 3, 2)
 
