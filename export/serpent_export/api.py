@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,7 +127,7 @@ def export(
         raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
     if formats not in ("onnx", "plan", "all"):
         raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
-    profile = parse_profile(SerpentConfig.from_variant(variant), resolution, batch)
+    parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
     gpus = find_gpus()
     choice = choose_engine(engine, gpus) if formats != "onnx" else EngineChoice(None)
     if formats == "plan" and choice.flavour is None:
@@ -135,7 +135,7 @@ def export(
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = _load_network(variant, weights, task, require_weights)
-    profile = replace(profile, multiple=network.model.config.size_multiple)
+    profile = parse_profile(network.model.config, resolution, batch)
     stem = _stem(network.model.config, profile, resolution, batch, precision)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
