@@ -108,7 +108,7 @@ def load_manifest(path: Path) -> Manifest:
     manifest = Manifest(path, fields)
     try:
         _ = (manifest.config, manifest.profile, manifest.task, manifest.precision, manifest.weights)
-        _ = [entry["sha256"] for entry in fields["files"].values()]
-    except (KeyError, TypeError, AttributeError, SerpentError) as error:
+        _ = [bytes.fromhex(entry["sha256"]) for entry in fields["files"].values()]
+    except (KeyError, TypeError, ValueError, AttributeError, SerpentError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r}", hint=_EXPORT_AGAIN) from None
     return manifest

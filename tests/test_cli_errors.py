@@ -97,6 +97,8 @@ def test_bad_models(photo: Path, model: str, code: int, message: str) -> None:
         ("absent/result.png", 2, "mkdir -p"),
         ("photo.png/result.png", 1, "Not a directory"),
         (f"{'n' * 300}.png", 1, "File name too long"),
+        ("result", 2, "for example"),
+        (".", 2, "is a folder; expected a file name"),
     ],
 )
 def test_bad_targets_are_refused_before_the_model_loads(
@@ -110,6 +112,31 @@ def test_bad_targets_are_refused_before_the_model_loads(
     assert leave(monkeypatch, photo.parent / "absent.onnx", photo, "-o", photo.parent / output) == code
     assert message in capsys.readouterr().err
     assert list(photo.parent.iterdir()) == [photo]
+
+
+@pytest.mark.parametrize(
+    ("model", "picture", "code", "message"),
+    [
+        ("photo.png", "m.onnx", 2, "the model comes first: serpent-infer m.onnx photo.png"),
+        ("photo.png", "a b.SAFETENSORS", 2, "serpent-infer 'a b.SAFETENSORS' photo.png"),
+        ("m.onnx", ".", 1, ". is a folder, not a picture"),
+        ("m.onnx", "", 1, ". is a folder, not a picture"),
+        ("m.onnx", "/", 1, "/ is a folder, not a picture"),
+        ("m.onnx", "..", 1, "cannot read the picture ..: Is a directory"),
+    ],
+)
+def test_an_argument_that_is_no_picture_by_its_name(
+    session: FakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    model: str,
+    picture: str,
+    code: int,
+    message: str,
+) -> None:
+    assert leave(monkeypatch, model, picture) == code
+    assert message in capsys.readouterr().err
+    assert session.shapes == []
 
 
 def test_a_folder_that_takes_no_files(photo: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:

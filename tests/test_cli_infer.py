@@ -56,9 +56,10 @@ def test_the_result_lies_beside_the_picture_and_one_line_says_how(
     assert infer(monkeypatch, "model.onnx", photo) == 0
     result = photo.with_name("photo_restored.png")
     np.testing.assert_array_equal(np.asarray(Image.open(result)), 255 - LEVELS)
-    line, note = capsys.readouterr().out.splitlines()
+    line, note, untrained = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{result}  90x70  onnxruntime on cpu, native scan, ")
     assert note == "note: the scan runs on the file's own function"
+    assert untrained == "note: the weights of this model are untrained: the result is no restoration"
     assert opened.calls == [(Path("model.onnx"), "auto", None, None)]
     assert opened.session.closed
 
@@ -94,7 +95,10 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
         "precision": "fp32",
         "task": "deblur",
         "weights": "untrained",
-        "notes": ["the scan runs on the file's own function"],
+        "notes": [
+            "the scan runs on the file's own function",
+            "the weights of this model are untrained: the result is no restoration",
+        ],
     }
 
 

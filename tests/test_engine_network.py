@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from serpent.errors import EngineError
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_export.engine import EngineResult, build_engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import onnx
+
 from serpent.config import SerpentConfig
 from serpent.model import Serpent, create_model
 from serpent.shapes import ShapeProfile, parse_profile
@@ -27,8 +28,6 @@ def _graph(variant: str, resolution: str, precision: str, batch: str) -> bytes:
     return finish(raw, name="network").SerializeToString(deterministic=True)
 
 
-def graph(
-    variant: str = "B", resolution: str = "64", precision: str = "fp32", batch: str = "1"
-) -> onnx.ModelProto:
+def graph(variant: str = "B", resolution: str = "64", precision: str = "fp32", batch: str = "1") -> onnx.ModelProto:
     """A fresh copy of the exported graph, without metadata."""
     return onnx.load_model_from_string(_graph(variant, resolution, precision, batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ def infer(
     from serpent.runtime.image_io import check_picture_target, read_picture, write_picture
     from serpent.runtime.open import open_session
 
+    _check_picture(picture, model)
     target = _default_output(picture) if output is None else output
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=overwrite)
@@ -69,7 +71,8 @@ def infer(
             info = session.info
         write_picture(target, restored, overwrite=overwrite)
     height, width, _ = restored.shape
-    notes = (*source.notes, *info.notes)
+    untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
+    notes = (*source.notes, *info.notes, *untrained)
     if as_json:
         show_json(
             {
@@ -92,6 +95,21 @@ def infer(
     click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
     for note in notes:
         click.echo(f"note: {note}")
+
+
+_MODEL_SUFFIXES = (".safetensors", ".onnx", ".plan")
+_UNTRAINED = "the weights of this model are untrained: the result is no restoration"
+
+
+def _check_picture(picture: Path, model: Path) -> None:
+    """Refuse what its name alone says is no picture: arguments in the wrong order, or the current folder."""
+    from serpent.errors import PictureError, UsageError
+
+    if picture.suffix.lower() in _MODEL_SUFFIXES:
+        hint = f"the model comes first: serpent-infer {shlex.quote(str(picture))} {shlex.quote(str(model))}"
+        raise UsageError(f"{picture} is a model file, not a picture", hint=hint)
+    if not picture.name:
+        raise PictureError(f"{picture} is a folder, not a picture", hint="name one picture; serpent-infer takes one")
 
 
 def _default_output(picture: Path) -> Path:

@@ -31,15 +31,18 @@ void check_shape(const serpent_scan_shape* shape) {
   check_range("dt_rank", shape->dt_rank, 1, kMaxDtRank);
   check_range("dtype", shape->dtype, SERPENT_DTYPE_F32, SERPENT_DTYPE_BF16);
 
-  // 16 bytes an element leaves room for every buffer that is derived from these sizes.
+  // 16 bytes an element, and a whole state for every pixel, leave room for every buffer that is derived from these
+  // sizes: slabs with their last tile filled up, the decay rates A, and the workspace of chunks of a single pixel.
   int64_t room = kAny / 16;
   const int64_t columns = kDirections * (shape->dt_rank + 2 * shape->d_state);
   const int64_t widest = shape->channels > columns ? shape->channels : columns;
-  for (const int64_t side : {shape->batch, shape->height, shape->width, kDirections, widest}) {
+  const int64_t deepest = shape->d_state > shape->dt_rank ? shape->d_state : shape->dt_rank;
+  for (const int64_t side : {shape->batch, shape->height, shape->width, kDirections, widest, deepest}) {
     room /= side > 0 ? side : 1;
   }
   if (room == 0) {
-    fail(SERPENT_STATUS_INVALID_ARGUMENT, "batch * height * width * channels exceeds what 64-bit offsets address");
+    fail(SERPENT_STATUS_INVALID_ARGUMENT,
+         "batch * height * width * channels * d_state exceeds what 64-bit offsets address");
   }
 }
 

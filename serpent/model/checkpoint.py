@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def save_model(
             save_file(state, aside, metadata=metadata)
         except SafetensorError as error:  # how a full disk shows
             raise SerpentError(f"cannot write {path}: {error}", hint="choose another folder") from None
+        _sort_metadata(aside)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -89,6 +91,18 @@ def load_model(path: str | Path) -> Serpent:
     if weights_digest(model) != metadata.get("weights_digest"):
         raise CheckpointError(f"{path}: the weights do not match the digest in its metadata; the file was changed")
     return model.eval()
+
+
+def _sort_metadata(path: Path) -> None:
+    # safetensors writes the metadata in an order that changes from call to call; equal weights shall give equal bytes.
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

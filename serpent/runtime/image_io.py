@@ -126,8 +126,13 @@ def check_picture_target(path: Path, *, overwrite: bool) -> None:
         UsageError: unknown suffix, an existing file without ``overwrite``, or no such folder.
     """
     if path.suffix.lower() not in ENCODERS:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; expected a file name", hint=f"for example {path / 'restored.png'}")
         known = " ".join(ENCODERS)
-        raise UsageError(f"{path} has the suffix {path.suffix!r}, which cannot be written; known suffixes are {known}")
+        raise UsageError(
+            f"{path} has the suffix {path.suffix!r}, which cannot be written; known suffixes are {known}",
+            hint=f"for example {path.with_suffix('.png')}",
+        )
     check_writable_target(path, overwrite=overwrite)
 
 

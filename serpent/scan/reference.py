@@ -52,7 +52,7 @@ def selective_scan_2d_reference(
     directions = torch.arange(4, device=x.device)[:, None]
 
     pixels = x.to(A.dtype).reshape(batch, tokens, channels)
-    columns = x_dbl.to(A.dtype).reshape(batch, tokens, 4, -1)
+    columns = x_dbl.to(A.dtype).reshape(batch, tokens, 4, sizes.dt_rank + 2 * sizes.d_state)
     x_k = pixels[:, order]  # (B, 4, L, D)
     dt_r, B_k, C_k = columns[:, order, directions].split([sizes.dt_rank, sizes.d_state, sizes.d_state], dim=-1)
     dt = softplus(torch.einsum("bklr,kdr->bkld", dt_r, dt_weight) + dt_bias[:, None])

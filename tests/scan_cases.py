@@ -1,0 +1,134 @@
+"""Arguments of the selective scan with the statistics of a real network, a brute-force scan, measures of error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from serpent.scan import selective_scan_2d_reference
+
+Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+NAMES = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
+DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """B, H, W, D, N, R; the defaults are the base case that other cases change in one respect."""
+
+    batch: int = 1
+    height: int = 5
+    width: int = 9
+    channels: int = 16
+    d_state: int = 6
+    dt_rank: int = 2
+
+
+def arguments(
+    sizes: Sizes, dtype: torch.dtype = torch.float64, *, slow_decay: bool = False, seed: int = 0
+) -> Arguments:
+    """Arguments as Mamba initialises them: A near -(1 .. N), dt log-uniform in 1e-3 .. 1e-1.
+
+    Every value is representable in f32 (and ``x``, ``x_dbl`` in ``dtype``), so a conversion to f64 changes nothing.
+
+    Args:
+        sizes: the shape.
+        dtype: storage type of ``x`` and ``x_dbl``.
+        slow_decay: instead A near -1 and dt constant along the picture, in 1e-4 .. 1e-3, so that the state remembers
+            thousands of pixels, an error of the decay adds up, and (x, B, C positive, no skip) nothing hides it.
+        seed: of the random numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    picture = (sizes.batch, sizes.height, sizes.width)
+    low, high = (1e-4, 1e-3) if slow_decay else (1e-3, 1e-1)
+    uniform = torch.rand(4, sizes.channels, generator=generator, dtype=torch.float64)
+    dt = torch.exp(uniform * math.log(high / low) + math.log(low))
+    dt_bias = dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus
+    x = torch.nn.functional.silu(2 * normal(*picture, sizes.channels))
+    x_dbl = normal(*picture, 4 * (sizes.dt_rank + 2 * sizes.d_state))
+    dt_weight = normal(4, sizes.channels, sizes.dt_rank) * 0.5 / math.sqrt(sizes.dt_rank)
+    rates = torch.ones(sizes.d_state) if slow_decay else torch.arange(1, sizes.d_state + 1)
+    A = -rates * (0.9 + 0.2 * torch.rand(4, sizes.channels, sizes.d_state, generator=generator))
+    D_skip = 1 + 0.1 * normal(4, sizes.channels)
+    if slow_decay:
+        x, x_dbl, dt_weight, D_skip = x.abs(), x_dbl.abs(), 0 * dt_weight, 0 * D_skip
+    scan_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    dt_weight, dt_bias, A, D_skip = (tensor.float().to(scan_dtype) for tensor in (dt_weight, dt_bias, A, D_skip))
+    return x.to(dtype), x_dbl.to(dtype), dt_weight, dt_bias, A, D_skip
+
+
+def converted(inputs: Arguments, dtype: torch.dtype) -> Arguments:
+    """All six arguments in one dtype."""
+    x, x_dbl, dt_weight, dt_bias, A, D_skip = inputs
+    return x.to(dtype), x_dbl.to(dtype), dt_weight.to(dtype), dt_bias.to(dtype), A.to(dtype), D_skip.to(dtype)
+
+
+def exact(inputs: Arguments) -> Tensor:
+    """The oracle's y in f64 for these very numbers."""
+    return selective_scan_2d_reference(*converted(inputs, torch.float64))
+
+
+def relative(error: Tensor, truth: Tensor) -> float:
+    """|error| / |truth| in the L2 norm."""
+    return float(error.double().norm() / truth.norm())
+
+
+def worst_channel(error: Tensor, truth: Tensor) -> float:
+    """The largest relative L2 error of any one channel."""
+    return float((error.double().flatten(0, 2).norm(dim=0) / truth.flatten(0, 2).norm(dim=0)).max())
+
+
+def walk(height: int, width: int, direction: int) -> Iterator[tuple[int, int]]:
+    """(row, column) of each pixel in the order of a direction, one step after the other."""
+    along_rows = direction in (0, 2)
+    forward = direction in (0, 1)
+    row, column = (0, 0) if forward else (height - 1, width - 1)
+    step = 1 if forward else -1
+    for _ in range(height * width):
+        yield row, column
+        if along_rows:
+            column += step
+            if column in (-1, width):
+                row, column = row + step, 0 if forward else width - 1
+        else:
+            row += step
+            if row in (-1, height):
+                row, column = 0 if forward else height - 1, column + step
+
+
+def brute_force(inputs: Arguments) -> NDArray[np.float64]:
+    """The scan as five nested loops over Python floats; shares nothing with the oracle but the formula."""
+    x, x_dbl, dt_weight, dt_bias, A, D_skip = (tensor.double().numpy() for tensor in inputs)
+    batch, height, width, channels = x.shape
+    d_state, dt_rank = A.shape[2], dt_weight.shape[2]
+    y = np.zeros(x.shape)
+    for b in range(batch):
+        for k in range(4):
+            first = k * (dt_rank + 2 * d_state)
+            for d in range(channels):
+                h = [0.0] * d_state
+                for row, column in walk(height, width, k):
+                    numbers = x_dbl[b, row, column, first : first + dt_rank + 2 * d_state]
+                    v = float(dt_bias[k, d])
+                    for r in range(dt_rank):
+                        v += float(dt_weight[k, d, r]) * float(numbers[r])
+                    dt = math.log1p(math.exp(v)) if v <= 0 else v + math.log1p(math.exp(-v))
+                    value = float(x[b, row, column, d])
+                    total = float(D_skip[k, d]) * value
+                    for n in range(d_state):
+                        decay = math.exp(dt * float(A[k, d, n]))
+                        h[n] = decay * h[n] + dt * float(numbers[dt_rank + n]) * value
+                        total += float(numbers[dt_rank + d_state + n]) * h[n]
+                    y[b, row, column, d] += total
+    return y
