@@ -157,6 +157,33 @@ def test_global_residual_adds_the_input() -> None:
     assert without.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("up_order", ["pre", "post"])
+def test_the_layers_are_joined_as_a_u(up_order: str) -> None:
+    m = create_model("L", seed=0, up_order=up_order, **SMALL)
+    image = picture(1, 3, 16, 24)
+    with torch.inference_mode():
+        skip0 = m.down[0](m.embed_norm(m.embed(image).permute(0, 2, 3, 1)))
+        skip1 = m.down[1](m.merge[0](skip0))
+        x = m.bottleneck(m.bottleneck_norm(m.merge[1](skip1)))
+        if up_order == "pre":
+            x = m.up[1](m.mix[1](m.expand[1](x), skip1))
+            x = m.up[0](m.mix[0](m.expand[0](x), skip0))
+        else:
+            x = m.mix[1](m.expand[1](m.up[1](x)), skip1)
+            x = m.mix[0](m.expand[0](m.up[0](x)), skip0)
+        correction = unfold_pixels(m.head(m.head_norm(x)), 2).permute(0, 3, 1, 2)
+    assert torch.equal(run(m, image), image + correction)
+
+
+@pytest.mark.parametrize("skip", ["catlin", "add"])
+def test_the_decoder_stands_before_the_skip(skip: str) -> None:
+    mix = blocks_module.SkipMix(8, SerpentConfig.from_variant("B", skip=skip))
+    x, other = picture(2, 4, 6, 8).chunk(2)
+    with torch.inference_mode():
+        joined = x + other if mix.proj is None else torch.cat([x, other], dim=-1) @ mix.proj.weight.T
+        torch.testing.assert_close(mix(x, other), nn.functional.layer_norm(joined, (8,)), rtol=0, atol=1e-5)
+
+
 def test_merge_takes_the_pixels_of_a_cell_column_by_column() -> None:
     merge = Merge(3)
     merge.norm = merge.proj = nn.Identity()  # type: ignore[assignment]

@@ -101,19 +101,44 @@ def test_f32_error_is_small_in_itself(slow_decay: bool) -> None:
     assert worst_channel(scan(*inputs) - truth, truth) <= 1e-5
 
 
+def run_or_skip(isa: str, inputs: Arguments) -> Tensor:
+    """The scan; a skip where this machine or build lacks the instruction set."""
+    try:
+        y: Tensor = scan(*inputs)
+    except (ArgumentError, NativeLibraryError) as error:
+        if isa == "portable" or not re.search(r"this processor lacks it|is not in this build", str(error)):
+            raise
+        pytest.skip(str(error))
+    return y
+
+
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("slow_decay", [False, True], ids=["usual", "slow-decay"])
 def test_every_instruction_set(isa: str, dtype: torch.dtype, slow_decay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, truth, single = problem(Sizes(2, 9, 11, 37, 11, 4), dtype, slow_decay=slow_decay)
     monkeypatch.setenv("SERPENT_ISA", isa)
-    try:
-        y = scan(*inputs)
-    except (ArgumentError, NativeLibraryError) as error:
-        if isa == "portable" or not re.search(r"this processor lacks it|is not in this build", str(error)):
-            raise
-        pytest.skip(str(error))
-    assert_as_good_as_same_precision(y, inputs, truth, single)
+    assert_as_good_as_same_precision(run_or_skip(isa, inputs), inputs, truth, single)
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize(("dtype", "lowest"), [(torch.float32, -86.0), (torch.float64, -700.0)], ids=["f32", "f64"])
+def test_decay_is_right_over_the_whole_range_of_exp(
+    isa: str, dtype: torch.dtype, lowest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two pixels in a row, x = (1, 0), B = C = 1, direction 0 alone: y = (dt, exp(dt A) dt).
+    channels = 20_000
+    x = torch.tensor([1.0, 0.0], dtype=dtype)[None, None, :, None].expand(1, 1, 2, channels)
+    x_dbl = torch.zeros(1, 1, 2, 12, dtype=dtype)
+    x_dbl[..., 1:3] = 1
+    rates = torch.cat([torch.linspace(lowest, 0, channels // 2), -torch.logspace(-9, 1, channels // 2)]).to(dtype)
+    zeros = torch.zeros(4, channels, dtype=dtype)
+    monkeypatch.setenv("SERPENT_ISA", isa)
+    dt, decayed = run_or_skip(isa, (x, x_dbl, zeros[..., None], zeros, rates.expand(4, -1)[..., None], zeros))[0, 0]
+    assert dt.unique().numel() == 1
+    expected = np.exp((dt * rates).numpy().astype(np.longdouble)) * dt.numpy()
+    # "Under 2 ulp" of exp, and half of one for the product.
+    assert float(np.abs(decayed.numpy() / expected - 1).max()) <= 2.5 * torch.finfo(dtype).eps
 
 
 def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
