@@ -74,6 +74,7 @@ class SerpentConfig:
         ratio = self.mlp_ratio
         numeric = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and math.isfinite(ratio)
         _require(numeric and ratio >= 0, "mlp_ratio", ratio, "a finite number >= 0")
+        object.__setattr__(self, "mlp_ratio", float(ratio))  # 4 and 4.0 shall give equal files
         _require(self.up_order in ("pre", "post"), "up_order", self.up_order, "'pre' or 'post'")
         _require(self.skip in ("catlin", "add"), "skip", self.skip, "'catlin' or 'add'")
         _require(isinstance(self.global_residual, bool), "global_residual", self.global_residual, "a boolean")
@@ -122,6 +123,10 @@ class SerpentConfig:
         if isinstance(self.d_state, int):
             return self.d_state
         return math.ceil(channels / 6) if self.d_state == "ceil" else max(1, channels // 6)
+
+    def mlp_width(self, channels: int) -> int:
+        """Hidden width of the MLP in blocks of ``channels``: at least 1 where ``mlp_ratio`` > 0, else 0."""
+        return max(1, int(channels * self.mlp_ratio)) if self.mlp_ratio > 0 else 0
 
     def dt_rank(self, channels: int) -> int:
         """R for blocks of ``channels``: ceil(c/16), Mamba's "auto" rule."""

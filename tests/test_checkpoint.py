@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import pickle
@@ -109,8 +110,19 @@ def test_the_digest_sees_names_shapes_and_values() -> None:
         other.head.bias[0] = torch.nextafter(other.head.bias[0], torch.tensor(9.0))
     assert weights_digest(other) != weights_digest(model)
     states = [{"a": torch.zeros(2, 3)}, {"b": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}, {"a": torch.ones(2, 3)}]
-    networks: list[Any] = [SimpleNamespace(state_dict=lambda state=state: state) for state in states]
+    networks: list[Any] = [
+        SimpleNamespace(config=model.config, state_dict=lambda state=state: state) for state in states
+    ]
     assert len({weights_digest(network) for network in networks}) == 4
+
+
+def test_the_digest_sees_the_configuration_but_not_its_label() -> None:
+    model = small()
+    digest = weights_digest(model)
+    model.config = dataclasses.replace(model.config, variant="another label")
+    assert weights_digest(model) == digest
+    model.config = dataclasses.replace(model.config, global_residual=not model.config.global_residual)
+    assert weights_digest(model) != digest
 
 
 def test_every_key_that_does_not_fit_is_named(saved: Path) -> None:

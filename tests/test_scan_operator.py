@@ -156,6 +156,7 @@ def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         pytest.param(Sizes(3, 32, 32, 177, 1, 1), id="several-rounds"),
         # One slab exceeds 2 MiB / 2, so the number of tiles at once depends on the number of threads.
         pytest.param(Sizes(1, 129, 130, 33, 1, 1), id="rounds-by-threads"),
+        pytest.param(Sizes(1, 32, 32, 144, 1, 1), id="many-tiles-in-a-round"),
     ],
 )
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

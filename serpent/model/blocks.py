@@ -68,7 +68,7 @@ class VSSBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.ssm = SS2D(channels, config)
-        hidden = int(channels * config.mlp_ratio)
+        hidden = config.mlp_width(channels)
         self.mlp = (
             nn.Sequential(
                 nn.LayerNorm(channels, eps=1e-6), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)

@@ -25,8 +25,10 @@ _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zip,
 
 
 def weights_digest(model: Serpent) -> str:
-    """SHA-256 over the names, shapes and f32 values of all parameters, in order of name."""
+    """SHA-256 over the configuration (but its label) and all parameters: names, shapes and f32 values, by name."""
     digest = hashlib.sha256()
+    structure = {key: value for key, value in model.config.to_dict().items() if key != "variant"}
+    digest.update(json.dumps(structure, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())

@@ -61,6 +61,6 @@ def _block(config: SerpentConfig, channels: int, tokens: int) -> Cost:
     d_state, dt_rank = config.state_size(channels), config.dt_rank(channels)
     rows = NUM_DIRECTIONS * inner * tokens
     projections = channels * 2 * inner + inner * NUM_DIRECTIONS * (dt_rank + 2 * d_state) + inner * channels
-    mlp = 2 * channels * int(channels * config.mlp_ratio)
+    mlp = 2 * channels * config.mlp_width(channels)
     macs = tokens * (projections + mlp + inner * config.conv_size**2) + rows * dt_rank
     return Cost(macs, rows * (9 * d_state + 1), rows * d_state)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from serpent.config import SerpentConfig
+from serpent.errors import UsageError
 from serpent.model.blocks import SS2D, Expand, Merge, SkipMix, VSSBlock, unfold_pixels
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
@@ -48,7 +49,11 @@ class Serpent(nn.Module):
 
         Returns:
             (B, 3, H, W) in the dtype of ``image``, not clipped.
+
+        Raises:
+            UsageError: a side is no multiple of ``config.size_multiple``.
         """
+        self.config.check_size(image.shape[2], image.shape[3])
         x = self.embed_norm(self.embed(image.to(self.embed.weight.dtype)).permute(0, 2, 3, 1))
         skips = []
         for blocks, merge in zip(self.down, self.merge, strict=True):
@@ -95,7 +100,12 @@ def set_precision(model: Serpent, precision: str) -> Serpent:
 
     The scan's own parameters (dt_weight, dt_bias, A_log, D_skip) stay f32 in 16-bit networks: the scan
     computes in f32 whatever its storage type.
+
+    Raises:
+        UsageError: unknown precision.
     """
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(PRECISIONS)}")
     dtype = PRECISIONS[precision]
     model.to(dtype if dtype == torch.float64 else torch.float32)
     if dtype.itemsize == 2:

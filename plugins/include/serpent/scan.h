@@ -16,7 +16,8 @@
  *   D_skip     (4, D)                  f32, or f64 when T is f64
  * State, dt, exp and sums are f32 for f32, f16 and bf16 storage, f64 for f64.
  *
- * Every function is re-entrant, keeps no global state, and never aborts or throws.
+ * Every function is re-entrant, keeps no global state, and never aborts or throws. The environment variable
+ * SERPENT_ISA (portable, avx2, avx512) forces the instruction set of the CPU scan, for tests.
  */
 #ifndef SERPENT_SCAN_H
 #define SERPENT_SCAN_H

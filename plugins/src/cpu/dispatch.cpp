@@ -26,6 +26,9 @@ Kernel choose_kernel(int32_t dtype) {
 #endif
       {"portable", portable_kernel, true}};
   const char* forced = std::getenv("SERPENT_ISA");
+  if (forced != nullptr && *forced == '\0') {
+    forced = nullptr;  // empty counts as unset
+  }
   for (const Isa& isa : fastest_first) {
     if (forced == nullptr ? isa.runs_here : isa.name == std::string(forced)) {
       if (!isa.runs_here) {

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -25,7 +24,7 @@ void parallel_for(int64_t count, int64_t threads, const Task& task) {
   for (int64_t i = 0; i < extra; ++i) {
     try {
       pool.emplace_back(work);
-    } catch (const std::system_error&) {
+    } catch (...) {  // anything else would end the process, with the threads that did start
       break;
     }
   }

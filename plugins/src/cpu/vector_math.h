@@ -107,15 +107,20 @@ SERPENT_INLINE Real log1p_unit(Real e) {
   return Real(2) * s * atanh_series<Real, ExpTraits<Real>::kLogTerms>(s * s);
 }
 
-SERPENT_INLINE float absolute(float v) { return bits_as<float>(bits_as<uint32_t>(v) & 0x7fffffffU); }
-SERPENT_INLINE double absolute(double v) { return bits_as<double>(bits_as<uint64_t>(v) & 0x7fffffffffffffffU); }
+template <class Real>
+SERPENT_INLINE Real absolute(Real v) {
+  using Bits = typename ExpTraits<Real>::Bits;
+  return bits_as<Real>(bits_as<Bits>(v) & (~Bits(0) >> 1));
+}
 
 // max(v, 0) + log1p(exp(-|v|)), without a threshold.
 template <class Real>
 SERPENT_INLINE Real softplus(Real v) {
-  // max(v, 0) as (v + |v|) / 2, exact as well: a comparison here becomes a branch, which is not vectorised.
-  const Real magnitude = absolute(v);
-  return (v + magnitude) * Real(0.5) + log1p_unit(exp_scan(-magnitude));
+  // max(v, 0) through the sign bit: a comparison here becomes a branch, which is not vectorised.
+  using Bits = typename ExpTraits<Real>::Bits;
+  const Bits sign = bits_as<Bits>(v) >> (8 * sizeof(Bits) - 1);
+  const Real positive = bits_as<Real>(bits_as<Bits>(v) & (sign - 1));
+  return positive + log1p_unit(exp_scan(-absolute(v)));
 }
 
 }  // namespace
