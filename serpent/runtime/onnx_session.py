@@ -116,7 +116,7 @@ def make_runner(model: onnx.ModelProto, scan: ScanChoice, threads: int, times: R
         ModelFileError: ONNX Runtime refuses the model.
     """
     if scan == "function":
-        whole = _open(model, threads)
+        whole = _open(model, threads, arena=True)
 
         def run_whole(image: NDArray[np.float32]) -> NDArray[np.float32]:
             start = time.perf_counter()
@@ -134,7 +134,7 @@ class _SplitRunner:
     def __init__(self, model: onnx.ModelProto, threads: int, times: RunTimes) -> None:
         plan = split_at_scans(model)
         self._steps = [
-            (step, None if isinstance(step, ScanStep) else _open(step.model, threads), dead)
+            (step, None if isinstance(step, ScanStep) else _open(step.model, threads, arena=False), dead)
             for step, dead in zip(plan.steps, plan.dead_after, strict=True)
         ]
         self._threads = threads
@@ -175,15 +175,16 @@ def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
     return y
 
 
-def _open(model: onnx.ModelProto, threads: int) -> Any:
+def _open(model: onnx.ModelProto, threads: int, *, arena: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Segments and scans run one after the other. A pool that spins after its segment would take the CPUs
     # that the next one needs, so waiting threads sleep: together they stay within one budget.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena per segment would keep the peak of each segment until the end.
-    options.enable_cpu_mem_arena = False
+    # An arena per segment would keep the peak of each segment until the end; the function's loop, which
+    # allocates at every pixel, runs a quarter faster with one.
+    options.enable_cpu_mem_arena = arena
     # Reuse keeps a buffer from its first tensor to its last, gaps included: at 512x512 that held 3 GB more.
     options.enable_mem_reuse = False
     # A pattern takes all tensors of a segment as one block from the second run on: 260 MB more at 512x512.
