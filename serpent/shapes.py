@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from serpent.config import SerpentConfig
 from serpent.errors import UsageError
+
+MAX_ELEMENTS = 2**31 - 1
+"""Elements of the image tensor that runtimes with 32-bit indices can address."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class ShapeProfile:
 
     @property
     def resolution(self) -> str:
-        """The sizes as typed after ``--res``: "512", "512x768" or "256:512:2048"."""
+        """The sizes in the form of ``--res``: "512", "512x768" or "256:512:2048"."""
         same = self.height == self.width
         return str(self.height) if same else f"{self.height}x{self.width}"
 
@@ -82,7 +86,16 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
     assert width.max is not None
     for size in ((height.min, width.min), (height.opt, width.opt), (height.max, width.max)):
         config.check_size(*size)
-    return ShapeProfile(_parse_range(batch, "--batch", batch), height, width, config.size_multiple)
+    pictures = _parse_range(batch, "--batch", batch)
+    assert pictures.max is not None
+    elements = pictures.max * config.in_channels * height.max * width.max
+    if elements > MAX_ELEMENTS:
+        raise UsageError(
+            f"--res {resolution} with --batch {batch} makes an image of {elements} elements, more than {MAX_ELEMENTS}, "
+            "which runtimes cannot index",
+            hint="choose a smaller size; larger pictures go through in tiles",
+        )
+    return ShapeProfile(pictures, height, width, config.size_multiple)
 
 
 _RES_FORMS = "use --res 512, --res 512x768 (height x width) or --res 256:512:2048 (min:opt:max)"
@@ -91,10 +104,10 @@ _BATCH_FORMS = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
 
 def _parse_range(text: str, option: str, whole: str) -> Range:
     forms = _RES_FORMS if option == "--res" else _BATCH_FORMS
-    try:
-        numbers = [int(part) for part in text.split(":")]
-    except ValueError:
-        raise UsageError(f"{option} {whole!r} is not understood", hint=forms) from None
+    parts = text.split(":")
+    if not all(re.fullmatch("-?[0-9]+", part) for part in parts):
+        raise UsageError(f"{option} {whole!r} is not understood", hint=forms)
+    numbers = [int(part) for part in parts]
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:

@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.util
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
-EXPORT = "from serpent_cli.main import run_export; run_export()"
-
-
-class Exported(NamedTuple):
-    """What one ``serpent-export --json`` of B at 64 left behind; ``plan`` is missing without TensorRT-RTX."""
-
-    folder: Path
-    checkpoint: Path
-    onnx: Path
-    plan: Path
-    manifest: Path
-    stdout: str
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A checkpoint and its export, made as a user makes them: by the command, with relative paths."""
-    import serpent
-
-    root = tmp_path_factory.mktemp("exported")
-    serpent.save_model(serpent.create_model("B", seed=0), root / "b.safetensors", task="denoise")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).resolve()) for p in sys.path if p)}
-    arguments = ["--variant", "B", "--res", "64", "--weights", "b.safetensors", "--out", "files", "--json"]
-    run = subprocess.run(
-        [sys.executable, "-c", EXPORT, *arguments], cwd=root, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    onnx, plan, manifest = (root / "files" / f"serpent-b-64-fp32.{kind}" for kind in ("onnx", "plan", "json"))
-    return Exported(root / "files", root / "b.safetensors", onnx, plan, manifest, run.stdout)
+if TYPE_CHECKING:
+    from exported import Exported
 
 
 def _missing_cuda() -> str | None:
@@ -57,6 +26,14 @@ def _missing_tensorrt() -> str | None:
 
 
 _MISSING = {"cuda": _missing_cuda, "tensorrt": _missing_tensorrt}
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """B at 64 with weights, exported once for all tests of a process; copy the files to change them."""
+    from exported import export_with_the_command
+
+    return export_with_the_command(tmp_path_factory.mktemp("exported"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

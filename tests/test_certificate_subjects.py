@@ -30,17 +30,23 @@ def test_static_file_is_run_as_it_is() -> None:
     assert description == "this file"
 
 
-def test_dynamic_file_is_run_at_two_sizes() -> None:
+@pytest.mark.parametrize(
+    ("variant", "resolution", "batch", "expected"),
+    [
+        pytest.param("B", "64:256:1024", "1:1:4", [(1, 256, 256), (3, 256, 512)], id="wide"),
+        pytest.param("H", "256:512:2048", "1", [(1, 256, 256), (1, 264, 512)], id="one-picture"),
+        pytest.param("B", "64:64:128", "1", [(1, 128, 128), (1, 96, 128)], id="narrow-below"),
+        pytest.param("B", "512:1024:2048", "1", [(1, 512, 512), (1, 512, 544)], id="from-512"),
+        pytest.param("B", "1024:1024:2048", "1", [(1, 256, 256), (1, 256, 512)], id="above-512"),
+        pytest.param("B", "64", "1:1:8", [(1, 64, 64), (3, 64, 64)], id="batch-alone"),
+    ],
+)
+def test_dynamic_file_is_run_at_two_sizes(
+    variant: str, resolution: str, batch: str, expected: list[tuple[int, int, int]]
+) -> None:
     model = graph()  # the choice looks at the profile only
-    subjects, _ = choose_subjects(model, profile("B", "64:256:1024", "1:1:4"), no_trace)
-    assert sizes(subjects) == [(1, 256, 256), (2, 256, 512)]
-    subjects, _ = choose_subjects(model, profile("H", "256:512:2048"), no_trace)
-    assert sizes(subjects) == [(1, 256, 256), (1, 264, 512)]
-
-
-def test_narrow_dynamic_range_is_respected() -> None:
-    subjects, _ = choose_subjects(graph(), profile("B", "64:64:128"), no_trace)
-    assert sizes(subjects) == [(1, 128, 128)]
+    subjects, _ = choose_subjects(model, profile(variant, resolution, batch), no_trace)
+    assert sizes(subjects) == expected
 
 
 def test_large_static_file_is_run_at_smaller_sizes_after_comparison() -> None:
@@ -67,6 +73,17 @@ def test_another_weight_is_not_the_same_graph() -> None:
     values.flat[0] = np.nextafter(values.flat[0], np.inf, dtype=np.float32)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(ParityError, match="differ in more than shape constants: .* node"):
+        check_same_but_shapes(graph("B", "64"), other)
+
+
+def test_a_target_shape_that_does_not_scale_with_the_image_is_found() -> None:
+    other = graph("B", "96")
+    reshape = next(node for node in other.graph.node if node.op_type == "Reshape")
+    tensor = next(t for t in other.graph.initializer if t.name == reshape.input[1])
+    target = numpy_helper.to_array(tensor).copy()
+    target[1], target[-1] = target[1] // 2, target[-1] * 2  # the same number of elements
+    tensor.CopyFrom(numpy_helper.from_array(target, tensor.name))
+    with pytest.raises(ParityError, match="Reshape and Reshape"):
         check_same_but_shapes(graph("B", "64"), other)
 
 

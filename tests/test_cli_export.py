@@ -72,7 +72,7 @@ def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatc
         {
             "variant": "H",
             "weights": None,
-            "task": "deblur",
+            "task": None,
             "resolution": "512",
             "batch": "1",
             "precision": "fp32",
@@ -99,6 +99,27 @@ def test_the_table_has_one_unwrapped_row_per_file_then_the_notes(
     assert note == "weights: untrained"
     assert manifest.startswith("out/serpent-h-512-fp32.json: manifest")
     assert exported[0]["targets"] == "sm86,sm89"
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_plan_alone_shows_the_parity_of_its_graph(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = sys.modules["serpent_export"]
+    whole = module.export
+
+    def plan_alone(**arguments: Any) -> SimpleNamespace:
+        result: SimpleNamespace = whole(**arguments)
+        del result.files[0]
+        return result
+
+    monkeypatch.setattr(module, "export", plan_alone)
+    assert run(monkeypatch, "--variant", "H", "--format", "plan") == 0
+    _, plan, parity, *_ = capsys.readouterr().out.splitlines()
+    assert plan.startswith("serpent-h-512-fp32.plan")
+    assert parity == (
+        "parity of the ONNX graph that the plan was built from: max|d| 1.50e-06, PSNR 121.2 dB, limit 4.00e-06"
+    )
 
 
 @pytest.mark.usefixtures("exported")

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import Exported
+from exported import Exported
 from serpent.files import sha256_file
 from serpent.metrics import psnr
 from serpent.runtime import open_session, read_picture

@@ -112,7 +112,7 @@ def test_without_a_usable_engine_one_line_says_what_adds_the_plan() -> None:
     assert choice.flavour is None
     assert choice.reason == (
         "no plan, because TensorRT-RTX is not installed; "
-        "to add it: pip install 'serpent-restoration[rtx]', then export again"
+        "to add it: pip install 'serpent-restoration[rtx]', then export again with --overwrite"
     )
 
 

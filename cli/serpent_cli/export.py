@@ -79,8 +79,11 @@ def export(
     from serpent.extras import require
     from serpent.shapes import parse_profile
 
-    # Before torch is loaded, which takes seconds: a mistyped size is answered at once.
-    parse_profile(SerpentConfig.from_variant(variant), res, batch)
+    # Before torch is loaded, which takes seconds: a mistyped size is answered at once. A checkpoint may have
+    # a size rule of its own.
+    config = SerpentConfig.from_variant(variant)
+    if weights is None:
+        parse_profile(config, res, batch)
     with activity("loading PyTorch") as progress:
         require("torch", "torch", "serpent-export")
         for module in ("onnx", "onnxscript", "onnxruntime"):
@@ -123,6 +126,8 @@ def _show(result: ExportResult) -> None:
         for file in result.files
     ]
     show_table(("file", "size", "precision", "parity", "targets", "time"), rows)
+    if all(file.kind == "plan" for file in result.files):
+        click.echo(f"parity of the ONNX graph that the plan was built from: {measured}")
     for note in result.notes:
         click.echo(note)
     click.echo(f"{result.manifest_path}: manifest; {result.seconds:.1f} s in all")

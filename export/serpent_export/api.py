@@ -14,31 +14,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx
+import onnxruntime
 
 import serpent
 from serpent import native
 from serpent.config import SerpentConfig
-from serpent.errors import CheckpointError, EngineError, SerpentError, UsageError
+from serpent.errors import CheckpointError, EngineError, ModelFileError, SerpentError, UsageError
 from serpent.files import check_writable_target, sha256_file
-from serpent.manifest import FORMAT, FORMAT_VERSION
+from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest, manifest_path
 from serpent.model import Serpent, create_model, load_model, read_metadata, weights_digest
 from serpent.runtime.gpu import find_gpus
 from serpent.runtime.onnx_file import graph_digest, serialize
 from serpent.shapes import ShapeProfile, parse_profile
 from serpent_export.canonical import add_metadata, check_structure, finish
 from serpent_export.engine import build_engine
-from serpent_export.parity import ParityReport, StageCallback, certify
+from serpent_export.parity import ParityReport, certify
+from serpent_export.progress import StageCallback, silent
 from serpent_export.subjects import choose_subjects
-from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note
+from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note, parse_targets
 from serpent_export.tracing import OPSETS, trace
 
 Kind = Literal["onnx", "plan"]
 UNTRAINED = "untrained"
 DEFAULT_TASK = "deblur"
-
-
-def _silent(_: str) -> None:
-    """Default of ``on_stage``."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def export(
     targets: str | None = None,
     require_weights: bool = False,
     overwrite: bool = False,
-    on_stage: StageCallback = _silent,
+    on_stage: StageCallback = silent,
 ) -> ExportResult:
     """Export a network; files appear together, after their certificate, or not at all.
 
@@ -127,7 +125,13 @@ def export(
         raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
     if formats not in ("onnx", "plan", "all"):
         raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
-    parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
+    if weights is None:
+        parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
+    if formats == "onnx" and (targets is not None or engine != "auto"):
+        asked = f"--targets {targets}" if targets is not None else f"--engine {engine}"
+        raise UsageError(f"{asked} is for plans, but --format onnx writes none", hint="use --format plan or all")
+    if targets is not None:
+        parse_targets(targets)
     gpus = find_gpus()
     choice = choose_engine(engine, gpus) if formats != "onnx" else EngineChoice(None)
     if formats == "plan" and choice.flavour is None:
@@ -136,7 +140,7 @@ def export(
 
     network = _load_network(variant, weights, task, require_weights)
     profile = parse_profile(network.model.config, resolution, batch)
-    stem = _stem(network.model.config, profile, resolution, batch, precision)
+    stem = _stem(network.model.config, profile, precision)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
         kinds.append("plan")
@@ -167,7 +171,8 @@ def export(
             of_plan = plan_targets if kind == "plan" else ()
             size, digest = path.stat().st_size, sha256_file(path)
             files.append(ExportedFile(out / path.name, kind, precision, size, digest, of_plan, seconds[kind]))
-        manifest = _manifest(network, profile, resolution, precision, model, report, files, engine_fields)
+        manifest = _manifest(network, profile, precision, model, report, files, engine_fields)
+        manifest["files"] |= _kept_siblings(out, stem, kinds, manifest["graph_sha256"])
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     notes = [
@@ -187,14 +192,18 @@ def _load_network(variant: str, weights: Path | None, task: str | None, require_
                 hint="name a checkpoint: --weights model.safetensors",
             )
         fresh = create_model(variant, seed=0)
-        return _Network(fresh, task or DEFAULT_TASK, weights_digest(fresh), "none", trained=False)
+        return _Network(fresh, DEFAULT_TASK if task is None else task, weights_digest(fresh), "none", trained=False)
     model = load_model(weights)
     metadata = read_metadata(weights)
     trained_for = metadata.get("task", DEFAULT_TASK)
     if model.config.variant.upper() != variant.upper():
-        raise UsageError(f"{weights} holds variant {model.config.variant}, not {variant}", hint="correct --variant")
+        raise UsageError(
+            f"{weights} holds variant {model.config.variant}, not {variant}", hint=f"--variant {model.config.variant}"
+        )
     if task is not None and task != trained_for:
-        raise UsageError(f"{weights} was trained for {trained_for}, not {task}", hint="correct --task, or leave it out")
+        raise UsageError(
+            f"{weights} was trained for {trained_for}, not {task}", hint=f"--task {trained_for}, or leave it out"
+        )
     return _Network(model, trained_for, metadata["weights_digest"], metadata.get("license", "not stated"), trained=True)
 
 
@@ -205,10 +214,10 @@ def _untrained_note(network: _Network) -> str:
     )
 
 
-def _stem(config: SerpentConfig, profile: ShapeProfile, resolution: str, batch: str, precision: str) -> str:
-    size = resolution.replace(":", "-")
-    several = "" if profile.batch.is_static and profile.batch.min == 1 else f"-b{batch.replace(':', '-')}"
-    return f"serpent-{config.variant.lower()}-{size}{several}-{precision}"
+def _stem(config: SerpentConfig, profile: ShapeProfile, precision: str) -> str:
+    batch = str(profile.batch)
+    several = "" if batch == "1" else f"-b{batch}"
+    return f"serpent-{config.variant.lower()}-{profile.resolution}{several}-{precision}".replace(":", "-")
 
 
 def _write_onnx(
@@ -227,7 +236,7 @@ def _write_onnx(
             "weights": network.weights,
             "weights_sha256": network.digest,
             "weights_license": network.license,
-            "tools": _json(_tools()),
+            "tools": _json(_tools()),  # the file does not depend on ONNX Runtime
         },
     )
     path.write_bytes(serialize(model))
@@ -257,7 +266,6 @@ def _certify(
 def _manifest(
     network: _Network,
     profile: ShapeProfile,
-    resolution: str,
     precision: str,
     model: onnx.ModelProto,
     report: ParityReport,
@@ -269,14 +277,14 @@ def _manifest(
         "format_version": FORMAT_VERSION,
         "variant": network.model.config.variant,
         "task": network.task,
-        "resolution": resolution,
+        "resolution": profile.resolution,
         "precision": precision,
         "weights": network.weights,
         "weights_sha256": network.digest,
         "weights_license": network.license,
         "config": network.model.config.to_dict(),
         "profile": profile.to_dict(),
-        "tools": _tools(),
+        "tools": {**_tools(), "onnxruntime": onnxruntime.__version__},
         "graph_sha256": graph_digest(model),
         "files": {
             file.path.name: {"kind": file.kind, "bytes": file.bytes, "sha256": file.sha256}
@@ -287,8 +295,34 @@ def _manifest(
     }
 
 
+def _kept_siblings(out: Path, stem: str, kinds: list[Kind], graph_sha256: str) -> dict[str, Any]:
+    """Entries of files that an earlier export left beside, where they are of the very same graph.
+
+    Raises:
+        UsageError: such a file is of another graph; one manifest cannot describe both.
+    """
+    kept: dict[str, Any] = {}
+    for kind in ("onnx", "plan"):
+        sibling = out / f"{stem}.{kind}"
+        if kind in kinds or not sibling.exists():
+            continue
+        try:
+            manifest = load_manifest(manifest_path(sibling))
+            manifest.check_digest(sibling)
+            fields = manifest.fields
+        except ModelFileError:
+            fields = {}
+        if fields.get("graph_sha256") != graph_sha256:
+            raise UsageError(
+                f"{sibling} is from another export and would lose its manifest",
+                hint="use --format all to replace it too, or remove it, or choose another folder: --out DIR",
+            )
+        kept[sibling.name] = fields["files"][sibling.name]
+    return kept
+
+
 def _tools() -> dict[str, str]:
-    tools = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+    tools = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
     return {"serpent": serpent.__version__, **tools}
 
 
@@ -315,8 +349,9 @@ def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         for name in names:
             (folder / name).replace(out / name)
     except OSError as error:
-        raise SerpentError(
-            f"cannot write into {out}: {error.strerror or error}", hint="choose another folder"
-        ) from None
+        # The engine's build works in the system's temporary folder, too.
+        folder_of = Path(str(error.filename)).parent if error.filename else out
+        where = out if folder_of == folder else folder_of
+        raise SerpentError(f"cannot write into {where}: {error.strerror or error}", hint="make room there") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,7 @@ from serpent.errors import EngineError, ModelFileError, SerpentError
 from serpent.files import written_aside
 from serpent.runtime.tensorrt_library import Flavour, check_installed
 from serpent.shapes import ShapeProfile
-
-StageCallback = Callable[[str], None]
-"""Called with what is being done, such as "parsing the ONNX file"."""
+from serpent_export.progress import StageCallback
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def _run_child(spec: dict[str, Any], scratch: Path, on_stage: StageCallback | No
             child.kill()
             raise
     if child.returncode != 0 or result is None:
-        raise EngineError(_obituary(child.returncode, complaints), hint="the ONNX file itself is usable without a plan")
+        raise EngineError(_obituary(child.returncode, complaints), hint="export the ONNX file alone: --format onnx")
     return result
 
 

@@ -54,12 +54,14 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
     parser = trt.OnnxParser(network, logger)
     # Bytes, not the path: nothing of where the file lies can reach the plan.
     if not parser.parse(Path(spec["onnx"]).read_bytes()) or creator.errors:
-        raise EngineError(f"{spec['onnx']} cannot be parsed: {_parser_errors(parser, creator)}", hint=_EXPORT_AGAIN)
+        raise EngineError(
+            f"{Path(spec['onnx']).name} cannot be parsed: {_parser_errors(parser, creator)}", hint=_EXPORT_AGAIN
+        )
     kinds = [network.get_layer(index).type for index in range(network.num_layers)]
     scans = kinds.count(trt.LayerType.PLUGIN_V3)
     if scans != spec["expected_scans"]:
         raise EngineError(
-            f"{spec['onnx']} has {scans} scans that became plugin layers; expected {spec['expected_scans']}",
+            f"{Path(spec['onnx']).name} has {scans} scans that became plugin layers; expected {spec['expected_scans']}",
             hint=_EXPORT_AGAIN,
         )
 
@@ -72,7 +74,7 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
     if plan is None or creator.errors:
         reason = "; ".join([*dict.fromkeys(creator.errors), logger.sentence()]).strip("; ")
         hint = "TensorRT-RTX takes Turing (sm75) with --precision fp16 alone" if "sm75" in spec["targets"] else None
-        raise EngineError(f"{flavour.title} cannot build {spec['onnx']}: {reason}", hint=hint)
+        raise EngineError(f"{flavour.title} cannot build {Path(spec['onnx']).name}: {reason}", hint=hint)
 
     on_stage("writing the plan")
     try:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,19 +21,14 @@ from serpent import native
 from serpent.errors import ParityError
 from serpent.model import Serpent, set_precision
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
-from serpent_export.bf16_twin import bf16_twin
 from serpent_export.picture import PictureRecipe, picture_recipe, sample_positions
+from serpent_export.progress import StageCallback, silent
+from serpent_export.twins import bf16_twin, f32_twin
 
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
 SAFETY = 2.0
 MIN_RESIDUAL_RMS = 0.01
 SAMPLED_PIXELS = 4096
-
-StageCallback = Callable[[str], None]
-
-
-def _silent(_: str) -> None:
-    """Default of ``on_stage``."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +51,17 @@ class ParityCase:
 
     Attributes:
         recipe: how to make the input again.
+        subject: what was run: the file, or a twin of it.
+        precision: of the arithmetic, hence of the limit.
         residual_rms: rms(restored - image) in f64; a change that small errors must be seen against.
-        eager: error of PyTorch in the file's precision.
-        measured: error of ONNX Runtime on the file, by how the scan ran ("function", "native").
+        eager: error of PyTorch in ``precision``.
+        measured: error of ONNX Runtime, by how the scan ran ("function", "native").
         limit: bound on every measured error.
     """
 
     recipe: PictureRecipe
+    subject: str
+    precision: str
     residual_rms: float
     eager: ErrorNorms
     measured: dict[str, ErrorNorms]
@@ -91,7 +89,8 @@ class ParityReport:
 
     @property
     def _headline(self) -> ParityCase:
-        return max(self.cases, key=lambda case: case.worst.max / case.limit.max)
+        own = [case for case in self.cases if case.precision == self.precision]
+        return max(own, key=lambda case: case.worst.max / case.limit.max)
 
     @property
     def max_error(self) -> float:
@@ -113,17 +112,19 @@ class ParityReport:
     @property
     def statement(self) -> str:
         """The certificate in one sentence."""
-        sizes = ", ".join(f"{c.recipe.batch}x{c.recipe.height}x{c.recipe.width}" for c in self.cases)
+        sizes = ", ".join(
+            f"{c.recipe.batch}x{c.recipe.height}x{c.recipe.width}" for c in self.cases if c.precision == self.precision
+        )
         return (
             f"{self.subject}, run by ONNX Runtime at {sizes}: max |d| {self.max_error:.2e} from PyTorch in f64 "
             f"(limit {self.limit:.2e}; PyTorch in {self.precision} {self.eager_max_error:.2e})"
         )
 
     def to_manifest(self) -> dict[str, Any]:
-        roundoff = UNIT_ROUNDOFF[self.precision]
         return {
-            "bound": f"error <= {SAFETY:g} * PyTorch's in {self.precision} + epsilon, largest and relative",
-            "epsilon": f"largest: {roundoff:g} * max|f64 result|; relative: {roundoff:g}",
+            "bound": f"error <= {SAFETY:g} * PyTorch's in the case's precision + epsilon, largest and relative",
+            "epsilon": "largest: unit roundoff * max|f64 result|; relative: unit roundoff",
+            "unit_roundoff": {case.precision: UNIT_ROUNDOFF[case.precision] for case in self.cases},
             "subject": self.subject,
             "statement": self.statement,
             "cases": [_case_fields(case) for case in self.cases],
@@ -144,6 +145,10 @@ class ParitySubject:
     height: int
     width: int
 
+    @property
+    def size(self) -> str:
+        return f"{self.batch}x{self.height}x{self.width}"
+
 
 def certify(
     model: Serpent,
@@ -152,14 +157,17 @@ def certify(
     precision: str,
     description: str,
     threads: int | None = None,
-    on_stage: StageCallback = _silent,
+    on_stage: StageCallback = silent,
 ) -> ParityReport:
     """Compare an exported graph with ``model`` in f64.
+
+    A bf16 graph is run through its twin. A 16-bit graph is also compared without its rounding, as an f32 twin
+    under the f32 bound with the network of the same rounded weights: a wrong graph cannot hide in the noise.
 
     Args:
         model: the f32 network that was exported.
         subjects: the graph at each size to test; usually the same model.
-        precision: "fp32", "fp16" or "bf16"; a bf16 graph is run through its twin.
+        precision: "fp32", "fp16" or "bf16".
         description: what the subjects are, for the certificate.
         threads: of ONNX Runtime and the scan.
         on_stage: called with what is being done.
@@ -168,47 +176,64 @@ def certify(
         ParityError: an error exceeds its limit, or the network changes its input too little to tell. Every
             failure is named.
     """
+    runs = [
+        (model, s if precision != "bf16" else replace(s, model=bf16_twin(s.model)), precision, description)
+        for s in subjects
+    ]
+    if precision != "fp32":
+        rounded = set_precision(set_precision(copy.deepcopy(model), precision), "fp32")
+        widened = replace(subjects[-1], model=f32_twin(subjects[-1].model))
+        runs.append((rounded, widened, "fp32", f"the f32 twin of the {precision} graph, without its rounding"))
     cases: list[ParityCase] = []
-    failures: list[str] = []
     samples = ""
-    for subject in subjects:
+    for network, subject, kind, what in runs:
         recipe, image = picture_recipe(subject.height, subject.width, batch=subject.batch)
-        where = f"{subject.batch}x{subject.height}x{subject.width}"
-        on_stage(f"certificate at {where}: PyTorch in f64")
-        truth = _run_torch(model, "fp64", image.astype(np.float64))
-        residual = float(np.sqrt(np.mean((truth - image) ** 2)))
-        if not residual >= MIN_RESIDUAL_RMS:
-            raise ParityError(
-                f"the network changes the test picture by {residual:.2g} rms, less than {MIN_RESIDUAL_RMS}: "
-                "its export cannot be certified, because the input alone would pass for its result",
-                hint="train the network further, or check that its weights are the ones you mean",
-            )
-        on_stage(f"certificate at {where}: PyTorch in {precision}")
-        eager = _norms(_run_torch(model, precision, image), truth, residual)
-        roundoff = UNIT_ROUNDOFF[precision]
-        limit = ErrorNorms(
-            max=SAFETY * eager.max + roundoff * float(np.abs(truth).max()),
-            rms=SAFETY * eager.rms + roundoff * residual,
-            relative=SAFETY * eager.relative + roundoff,
-        )
-        runnable = bf16_twin(subject.model) if precision == "bf16" else subject.model
-        measured: dict[str, ErrorNorms] = {}
-        routes: tuple[ScanChoice, ...] = ("function", "native")
-        for scan in routes:
-            on_stage(f"certificate at {where}: ONNX Runtime, {scan} scan")
-            run = make_runner(runnable, scan, threads or native.default_threads(), RunTimes())
-            measured[scan] = _norms(run(image), truth, residual)
-            del run
-        case = ParityCase(recipe, residual, eager, measured, limit)
-        failures += _failures(case, where)
-        cases.append(case)
+        on_stage(f"certificate at {subject.size}: PyTorch in f64")
+        truth = _run_torch(network, "fp64", image.astype(np.float64))
         samples = samples or _samples(truth)
+        cases.append(_measure(network, subject, kind, what, recipe, image, truth, threads, on_stage))
+    failures = [failure for case in cases for failure in _failures(case)]
     if failures:
         raise ParityError(
             "the exported file is not the network: " + "; ".join(failures),
             hint="nothing was written; please report this with the command you typed",
         )
     return ParityReport(tuple(cases), precision, description, samples)
+
+
+def _measure(
+    network: Serpent,
+    subject: ParitySubject,
+    precision: str,
+    what: str,
+    recipe: PictureRecipe,
+    image: NDArray[np.float32],
+    truth: NDArray[np.float64],
+    threads: int | None,
+    on_stage: StageCallback,
+) -> ParityCase:
+    residual = float(np.sqrt(np.mean((truth - image) ** 2)))
+    if not residual >= MIN_RESIDUAL_RMS:
+        raise ParityError(
+            f"the network changes the test picture by {residual:.2g} rms, less than {MIN_RESIDUAL_RMS}: "
+            "its export cannot be certified, because the input alone would pass for its result",
+            hint="train the network further, or check that its weights are the ones you mean",
+        )
+    on_stage(f"certificate at {subject.size}: PyTorch in {precision}")
+    eager = _norms(_run_torch(network, precision, image), truth, residual)
+    roundoff = UNIT_ROUNDOFF[precision]
+    limit = ErrorNorms(
+        max=SAFETY * eager.max + roundoff * float(np.abs(truth).max()),
+        rms=SAFETY * eager.rms + roundoff * residual,
+        relative=SAFETY * eager.relative + roundoff,
+    )
+    measured: dict[str, ErrorNorms] = {}
+    routes: tuple[ScanChoice, ...] = ("function", "native")
+    for scan in routes:
+        on_stage(f"certificate at {subject.size}: ONNX Runtime, {scan} scan")
+        run = make_runner(subject.model, scan, threads or native.default_threads(), RunTimes())
+        measured[scan] = _norms(run(image), truth, residual)
+    return ParityCase(recipe, what, precision, residual, eager, measured, limit)
 
 
 def _run_torch(model: Serpent, precision: str, image: NDArray[Any]) -> NDArray[np.float64]:
@@ -223,8 +248,10 @@ def _norms(result: NDArray[Any], truth: NDArray[np.float64], residual: float) ->
     return ErrorNorms(float(np.abs(error).max()), rms, rms / residual)
 
 
-def _failures(case: ParityCase, where: str) -> list[str]:
+def _failures(case: ParityCase) -> list[str]:
     found = []
+    recipe = case.recipe
+    where = f"{recipe.batch}x{recipe.height}x{recipe.width} in {case.precision}"
     for scan, error in case.measured.items():
         # "not <=" rather than ">": a NaN fails too.
         if not error.max <= case.limit.max:
@@ -249,6 +276,8 @@ def _case_fields(case: ParityCase) -> dict[str, Any]:
 
     return {
         "input": case.recipe.to_dict(),
+        "subject": case.subject,
+        "precision": case.precision,
         "residual_rms": case.residual_rms,
         "pytorch": norms(case.eager),
         "onnxruntime": {scan: norms(error) for scan, error in case.measured.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import onnx
@@ -11,7 +12,10 @@ from serpent_export.parity import ParitySubject
 from serpent_export.rescale import check_same_but_shapes
 
 MAX_PIXELS = 512 * 512
+"""Pixels, batch included, up to which a static file is run as it is."""
+
 _SMALL = (256, 256), (264, 512)
+_OTHER_BATCH = 3  # a dynamic batch is traced at 2 (tracing.py): a graph stuck to 2 must not pass
 
 
 def choose_subjects(
@@ -19,9 +23,10 @@ def choose_subjects(
 ) -> tuple[list[ParitySubject], str]:
     """The certificate's subjects and their description.
 
-    A static file up to 512x512 is run as it is. A larger one is replaced by the same graph at 256x256 and
-    264x512 (in multiples of 8P), proved equal but for its shape constants. A dynamic file runs as it is, at
-    two sizes other than the traced one.
+    A static file of up to 512x512 pixels is run as it is. A larger one is replaced by the same graph at
+    256x256 and 264x512 (in multiples of 8P, less for many pictures), proved equal but for its shape
+    constants. A dynamic file runs as it is, at two sizes, one of them not square. A dynamic batch is run at
+    its smallest size and at another one that it was not traced at.
 
     Args:
         model: the file.
@@ -31,52 +36,49 @@ def choose_subjects(
     Raises:
         ParityError: the graph at another size differs in more than shape constants.
     """
-    batch = profile.batch.min
-    sides = (profile.height, profile.width)
-    if all(side.is_static for side in sides):
-        height, width = profile.height.min, profile.width.min
-        if height * width <= MAX_PIXELS:
-            return [ParitySubject(model, _second_batch(profile), height, width)], "this file"
-        sizes = [tuple(_nearest(side, profile.multiple) for side in size) for size in _SMALL]
-        subjects = []
-        for small_height, small_width in sizes:
-            small = trace_at(ShapeProfile(profile.batch, _static(small_height), _static(small_width), profile.multiple))
-            check_same_but_shapes(model, small)
-            subjects.append(ParitySubject(small, _second_batch(profile), small_height, small_width))
-        return subjects, "the graph and constants of this file with the image size rewritten"
-    # The traced sizes are 3 and 5 times 8P (tracing.py); neither pair below equals them.
-    first = (
-        _inside(profile.height, _SMALL[0][0], profile.multiple),
-        _inside(profile.width, _SMALL[0][1], profile.multiple),
-    )
-    second = (
-        _inside(profile.height, _SMALL[1][0], profile.multiple),
-        _inside(profile.width, _SMALL[1][1], profile.multiple),
-    )
-    subjects = [ParitySubject(model, batch, *first)]
-    if second != first or _second_batch(profile) != batch:
-        subjects.append(ParitySubject(model, _second_batch(profile), *second))
-    return subjects, "this file"
+    least = profile.batch.min
+    other = least if profile.batch.is_static else max(least, min(_OTHER_BATCH, profile.batch.max or _OTHER_BATCH))
+    if not (profile.height.is_static and profile.width.is_static):
+        first, second = _dynamic_sizes(profile)
+        return [ParitySubject(model, least, *first), ParitySubject(model, other, *second)], "this file"
+    size = (profile.height.min, profile.width.min)
+    if other * size[0] * size[1] <= MAX_PIXELS:
+        batches = dict.fromkeys([least, other])
+        return [ParitySubject(model, batch, *size) for batch in batches], "this file"
+    shrink = math.sqrt(max(least, other))
+    subjects = []
+    for batch, sides in zip((least, other), _SMALL, strict=True):
+        height, width = (_nearest(side / shrink, profile.multiple) for side in sides)
+        small = trace_at(ShapeProfile(profile.batch, _static(height), _static(width), profile.multiple))
+        check_same_but_shapes(model, small)
+        subjects.append(ParitySubject(small, batch, height, width))
+    return subjects, "the graph and constants of this file with the image size rewritten"
 
 
-def _second_batch(profile: ShapeProfile) -> int:
-    """Two pictures where the profile takes them: a mistake across the batch shows."""
-    at_most = profile.batch.max if profile.batch.max is not None else 2
-    return max(profile.batch.min, min(2, at_most))
+def _dynamic_sizes(profile: ShapeProfile) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two sizes near 256x256 and 264x512, inside the profile unless it begins above 512; the second not square."""
+    unit = profile.multiple
+    first, (height, width) = (
+        (_inside(profile.height, sides[0], unit), _inside(profile.width, sides[1], unit)) for sides in _SMALL
+    )
+    if height == width:  # a narrow range: step aside within it
+        if profile.width.max is None or width + unit <= profile.width.max:
+            width += unit
+        else:
+            height -= unit
+    return first, (height, width)
+
+
+def _inside(side: Range, wanted: int, multiple: int) -> int:
+    nearest = _nearest(wanted, multiple)
+    if side.min**2 > MAX_PIXELS:
+        return nearest  # the graph takes any size; the profile's own would take too long in f64
+    return min(max(nearest, side.min), side.max if side.max is not None else nearest)
+
+
+def _nearest(side: float, multiple: int) -> int:
+    return max(1, round(side / multiple)) * multiple
 
 
 def _static(side: int) -> Range:
     return Range(side, side, side)
-
-
-def _nearest(side: int, multiple: int) -> int:
-    return max(1, round(side / multiple)) * multiple
-
-
-def _inside(side: Range, wanted: int, multiple: int) -> int:
-    upper = side.max if side.max is not None else wanted
-    return (
-        min(max(_nearest(wanted, multiple), side.min), upper)
-        if side.min**2 <= MAX_PIXELS
-        else _nearest(wanted, multiple)
-    )

@@ -68,7 +68,9 @@ def choose_engine(engine: str, gpus: Sequence[Gpu]) -> EngineChoice:
         check_installed(RTX)
     except SerpentError as error:
         advice = f": {error.hint}" if error.hint else ""
-        return EngineChoice(None, f"no plan, because {error.message}; to add it{advice}, then export again")
+        return EngineChoice(
+            None, f"no plan, because {error.message}; to add it{advice}, then export again with --overwrite"
+        )
     return EngineChoice(RTX)
 
 

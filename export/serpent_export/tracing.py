@@ -14,7 +14,6 @@ import torch
 from onnx import defs
 from onnxscript.values import Op, Opset
 
-from serpent.errors import ArgumentError
 from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
 from serpent.model import Serpent, set_precision
 from serpent.model.blocks import SS2D
@@ -69,8 +68,7 @@ def trace(model: Serpent, profile: ShapeProfile, precision: str) -> onnx.ModelPr
             dynamic_shapes=_dynamic_shapes(profile),
             verbose=False,
         )
-    if program is None:
-        raise ArgumentError("the exporter returned nothing")
+    assert program is not None
     return program.model_proto
 
 

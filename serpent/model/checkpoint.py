@@ -20,6 +20,7 @@ from serpent.files import written_aside
 from serpent.model.unet import Serpent
 
 FORMAT = "serpent-checkpoint-v1"
+_COPY_AGAIN = "copy it again from where it was written by serpent.save_model(model, path)"
 
 _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zip, and pickle protocols 2 to 5
 
@@ -91,7 +92,9 @@ def load_model(path: str | Path) -> Serpent:
     _check_state(path, model.state_dict(), state)
     model.load_state_dict(state, strict=True)
     if weights_digest(model) != metadata.get("weights_digest"):
-        raise CheckpointError(f"{path}: the weights do not match the digest in its metadata; the file was changed")
+        raise CheckpointError(
+            f"{path}: the weights do not match the digest in its metadata; the file was changed", hint=_COPY_AGAIN
+        )
     return model.eval()
 
 
@@ -109,7 +112,8 @@ def _sort_metadata(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     if not path.is_file():
-        raise CheckpointError(f"the checkpoint {path} does not exist")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"the checkpoint {path} {problem}", hint="name a .safetensors file")
     try:
         with path.open("rb") as stream:
             head = stream.read(9)
@@ -126,7 +130,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             metadata = dict(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}", hint=_COPY_AGAIN) from None
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is a safetensors file, but no Serpent checkpoint: its metadata has format "

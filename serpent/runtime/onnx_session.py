@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +121,8 @@ def make_runner(model: onnx.ModelProto, scan: ScanChoice, threads: int, times: R
 
         def run_whole(image: NDArray[np.float32]) -> NDArray[np.float32]:
             start = time.perf_counter()
-            restored: NDArray[np.float32] = whole.run(["restored"], {"image": image})[0]
+            with _explained(image):
+                restored: NDArray[np.float32] = whole.run(["restored"], {"image": image})[0]
             times.total = times.segments = time.perf_counter() - start
             return restored
 
@@ -151,7 +153,10 @@ class _SplitRunner:
                 scans += time.perf_counter() - begin
             elif session is not None:
                 feeds = {name: values[name] for name in step.inputs}
-                values.update(zip(step.outputs, session.run_with_ort_values(list(step.outputs), feeds), strict=True))
+                with _explained(image):
+                    results = session.run_with_ort_values(list(step.outputs), feeds)
+                values.update(zip(step.outputs, results, strict=True))
+                del results
                 del feeds
                 segments += time.perf_counter() - begin
             for name in dead:
@@ -175,6 +180,18 @@ def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
     return y
 
 
+@contextlib.contextmanager
+def _explained(image: NDArray[np.float32]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
+        size = "x".join(map(str, image.shape))
+        raise EngineError(
+            f"ONNX Runtime {ort.__version__} failed on an image of {size}: {error}",
+            hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",
+        ) from None
+
+
 def _open(model: onnx.ModelProto, threads: int, *, arena: bool) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -192,4 +209,6 @@ def _open(model: onnx.ModelProto, threads: int, *, arena: bool) -> Any:
     try:
         return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
-        raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses the model: {error}") from None
+        raise ModelFileError(
+            f"ONNX Runtime {ort.__version__} refuses the model: {error}", hint="try onnxruntime >= 1.31"
+        ) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from serpent.errors import ModelFileError, UsageError
+from serpent.extras import require
 from serpent.runtime.session import Session
 
 _SUFFIXES = ".safetensors (PyTorch), .onnx (ONNX Runtime) or .plan (TensorRT)"
@@ -58,6 +59,8 @@ def open_session(
 
         return TorchSession(path, device, threads=threads)
     if suffix == ".onnx":
+        for module in ("onnx", "onnxruntime"):
+            require(module, "onnx", f"running {path.name}")
         from serpent.runtime.onnx_session import OnnxSession
 
         return OnnxSession(path, device, scan=scan, threads=threads)

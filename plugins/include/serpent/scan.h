@@ -59,8 +59,8 @@ typedef struct serpent_scan_shape {
   int64_t height;   /* H >= 1, pixels */
   int64_t width;    /* W >= 1, pixels */
   int64_t channels; /* D >= 1 */
-  int64_t d_state;  /* N in 1 .. 256 (CUDA: 64) */
-  int64_t dt_rank;  /* R in 1 .. 256 (CUDA: 64) */
+  int64_t d_state;  /* N in 1 .. 256 */
+  int64_t dt_rank;  /* R in 1 .. 256 */
   int32_t dtype;    /* serpent_dtype */
 } serpent_scan_shape;
 

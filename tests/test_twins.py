@@ -1,4 +1,4 @@
-"""The bf16 twin rounds where the bf16 graph rounds, and nowhere else."""
+"""The bf16 twin rounds where the bf16 graph rounds, and nowhere else; the f32 twin does not round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from serpent.errors import ModelFileError
-from serpent_export.bf16_twin import bf16_twin
+from serpent_export.twins import bf16_twin, f32_twin
 from traced import graph
 
 BF16 = TensorProto.BFLOAT16
@@ -69,3 +69,18 @@ def test_unrecorded_type_is_an_error() -> None:
     del model.graph.value_info[:]
     with pytest.raises(ModelFileError, match="does not record the type of low"):
         bf16_twin(model)
+
+
+def test_f32_twin_rounds_nothing_but_its_constants() -> None:
+    image = np.random.default_rng(0).standard_normal((5, 3), dtype=np.float32) * 10
+    weight = as_bf16(np.array([0.1, -3.3, 7.7], np.float32))
+    np.testing.assert_array_equal(run(f32_twin(small_graph()), image), image * weight + weight)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_f32_twin_of_the_network_holds_no_16_bit_tensor(precision: str) -> None:
+    twin = f32_twin(graph("B", "64", precision))
+    kinds = {tensor.data_type for tensor in twin.graph.initializer}
+    kinds |= {info.type.tensor_type.elem_type for info in twin.graph.value_info}
+    assert not kinds & {TensorProto.FLOAT16, BF16}
+    onnx.checker.check_model(twin)
