@@ -15,7 +15,7 @@ from serpent.manifest import load_manifest
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import parse_profile
 from serpent_export import export
-from serpent_export.api import _stem
+from serpent_export.api import _move_together, _stem
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason="TensorRT-RTX is not installed (extra rtx)")
 
@@ -77,3 +77,29 @@ def test_opening_an_onnx_file_names_the_missing_extra(tmp_path: Path, module: st
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "serpent-restoration[onnx]" in done.stdout, done.stderr
+
+
+def test_a_failed_move_puts_the_old_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = tmp_path / "new", tmp_path / "out"
+    names = ["a.onnx", "a.plan", "a.json"]
+    for place, text in ((folder, "new"), (out, "old")):
+        place.mkdir()
+        for name in names:
+            (place / name).write_text(text)
+    replace = Path.replace
+
+    def fails_once(path: Path, target: Path) -> Path:
+        if path == folder / "a.json":
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fails_once)
+    with pytest.raises(OSError, match="No space left"):
+        _move_together(folder, out, names)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "old")
+    monkeypatch.undo()
+    (folder / "replaced").rmdir()
+    for name in names:
+        (folder / name).write_text("new")
+    _move_together(folder, out, names)
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "new")

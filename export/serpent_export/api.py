@@ -344,10 +344,7 @@ def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         ) from None
     try:
         yield folder
-        # The manifest moves last: until then a reader finds no certificate for half-replaced files.
-        (out / names[-1]).unlink(missing_ok=True)
-        for name in names:
-            (folder / name).replace(out / name)
+        _move_together(folder, out, names)
     except OSError as error:
         # The engine's build works in the system's temporary folder, too.
         folder_of = Path(str(error.filename)).parent if error.filename else out
@@ -355,3 +352,23 @@ def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         raise SerpentError(f"cannot write into {where}: {error.strerror or error}", hint="make room there") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_together(folder: Path, out: Path, names: list[str]) -> None:
+    """Move files into ``out``, all or none; the manifest, last in ``names``, leaves first and arrives last."""
+    replaced = folder / "replaced"
+    replaced.mkdir()
+    moved: list[str] = []
+    try:
+        for name in reversed(names):
+            if (out / name).exists():
+                (out / name).replace(replaced / name)
+        for name in names:
+            (folder / name).replace(out / name)
+            moved.append(name)
+    except BaseException:  # an interruption, too
+        for name in moved:
+            (out / name).unlink()
+        for old in replaced.iterdir():
+            old.replace(out / old.name)
+        raise
