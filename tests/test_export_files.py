@@ -15,7 +15,8 @@ from serpent.manifest import load_manifest
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import parse_profile
 from serpent_export import export
-from serpent_export.api import _move_together, _stem
+from serpent_export.api import _stem
+from serpent_export.staging import move_together
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason="TensorRT-RTX is not installed (extra rtx)")
 
@@ -95,11 +96,11 @@ def test_a_failed_move_puts_the_old_files_back(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "replace", fails_once)
     with pytest.raises(OSError, match="No space left"):
-        _move_together(folder, out, names)
+        move_together(folder, out, names)
     assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "old")
     monkeypatch.undo()
     (folder / "replaced").rmdir()
     for name in names:
         (folder / name).write_text("new")
-    _move_together(folder, out, names)
+    move_together(folder, out, names)
     assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "new")

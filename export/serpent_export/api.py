@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,24 +15,24 @@ import onnxruntime
 import serpent
 from serpent import native
 from serpent.config import SerpentConfig
-from serpent.errors import CheckpointError, EngineError, ModelFileError, SerpentError, UsageError
-from serpent.files import check_writable_target, sha256_file
+from serpent.errors import EngineError, ModelFileError, UsageError
+from serpent.files import sha256_file
 from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest, manifest_path
-from serpent.model import Serpent, create_model, load_model, read_metadata, weights_digest
+from serpent.model import Serpent
 from serpent.runtime.gpu import find_gpus
 from serpent.runtime.onnx_file import graph_digest, serialize
 from serpent.shapes import ShapeProfile, parse_profile
 from serpent_export.canonical import add_metadata, check_structure, finish
 from serpent_export.engine import build_engine
+from serpent_export.network import Network, load_network, untrained_note
 from serpent_export.parity import ParityReport, certify
 from serpent_export.progress import StageCallback, silent
+from serpent_export.staging import staged
 from serpent_export.subjects import choose_subjects
 from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note, parse_targets
 from serpent_export.tracing import OPSETS, trace
 
 Kind = Literal["onnx", "plan"]
-UNTRAINED = "untrained"
-DEFAULT_TASK = "deblur"
 
 
 @dataclass(frozen=True)
@@ -62,22 +58,6 @@ class ExportResult:
     weights: str
     notes: tuple[str, ...]
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Network:
-    """The network to export and what is known of its weights."""
-
-    model: Serpent
-    task: str
-    digest: str
-    license: str
-    trained: bool
-
-    @property
-    def weights(self) -> str:
-        """What the files say of the weights: their digest, or that they are untrained."""
-        return self.digest if self.trained else UNTRAINED
 
 
 def export(
@@ -138,7 +118,7 @@ def export(
         raise EngineError(choice.reason)
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
-    network = _load_network(variant, weights, task, require_weights)
+    network = load_network(variant, weights, task, require_weights)
     profile = parse_profile(network.model.config, resolution, batch)
     stem = _stem(network.model.config, profile, precision)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
@@ -146,7 +126,7 @@ def export(
         kinds.append("plan")
     names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
 
-    with _staged(out, names, overwrite=overwrite) as folder:
+    with staged(out, names, overwrite=overwrite) as folder:
         begin = time.perf_counter()
         onnx_path = folder / f"{stem}.onnx"
         model = _write_onnx(network, profile, precision, onnx_path, on_stage)
@@ -176,42 +156,12 @@ def export(
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     notes = [
-        *([_untrained_note(network)] if not network.trained else []),
+        *([untrained_note(network)] if not network.trained else []),
         *([choice.reason] if choice.reason else []),
         *([note] if choice.flavour and (note := gpu_note(plan_targets, gpus)) else []),
     ]
     total = time.perf_counter() - start
     return ExportResult(tuple(files), out / f"{stem}.json", report, network.weights, tuple(notes), total)
-
-
-def _load_network(variant: str, weights: Path | None, task: str | None, require_weights: bool) -> _Network:
-    if weights is None:
-        if require_weights:
-            raise CheckpointError(
-                f"--require-weights: there are no trained weights for variant {variant}",
-                hint="name a checkpoint: --weights model.safetensors",
-            )
-        fresh = create_model(variant, seed=0)
-        return _Network(fresh, DEFAULT_TASK if task is None else task, weights_digest(fresh), "none", trained=False)
-    model = load_model(weights)
-    metadata = read_metadata(weights)
-    trained_for = metadata.get("task", DEFAULT_TASK)
-    if model.config.variant.upper() != variant.upper():
-        raise UsageError(
-            f"{weights} holds variant {model.config.variant}, not {variant}", hint=f"--variant {model.config.variant}"
-        )
-    if task is not None and task != trained_for:
-        raise UsageError(
-            f"{weights} was trained for {trained_for}, not {task}", hint=f"--task {trained_for}, or leave it out"
-        )
-    return _Network(model, trained_for, metadata["weights_digest"], metadata.get("license", "not stated"), trained=True)
-
-
-def _untrained_note(network: _Network) -> str:
-    variant = network.model.config.variant
-    return (
-        f"warning: variant {variant} has no trained weights: these files hold random ones (seed 0) and restore nothing"
-    )
 
 
 def _stem(config: SerpentConfig, profile: ShapeProfile, precision: str) -> str:
@@ -221,7 +171,7 @@ def _stem(config: SerpentConfig, profile: ShapeProfile, precision: str) -> str:
 
 
 def _write_onnx(
-    network: _Network, profile: ShapeProfile, precision: str, path: Path, on_stage: StageCallback
+    network: Network, profile: ShapeProfile, precision: str, path: Path, on_stage: StageCallback
 ) -> onnx.ModelProto:
     on_stage("exporting the graph")
     model = finish(trace(network.model, profile, precision), name=_graph_name(network, precision))
@@ -244,7 +194,7 @@ def _write_onnx(
     return onnx.load_model(path)
 
 
-def _graph_name(network: _Network, precision: str) -> str:
+def _graph_name(network: Network, precision: str) -> str:
     """Identity of the network; TensorRT keeps it inside plans."""
     variant, schema = network.model.config.variant.lower(), native.library().schema
     return f"serpent-{variant}-{precision}-schema{schema}-{network.digest[:16]}"
@@ -264,7 +214,7 @@ def _certify(
 
 
 def _manifest(
-    network: _Network,
+    network: Network,
     profile: ShapeProfile,
     precision: str,
     model: onnx.ModelProto,
@@ -328,47 +278,3 @@ def _tools() -> dict[str, str]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-@contextmanager
-def _staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
-    """A folder inside ``out`` whose files ``names`` move to ``out`` together when the block succeeds."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            check_writable_target(out / name, overwrite=overwrite)
-        folder = Path(tempfile.mkdtemp(prefix=".serpent-export-", dir=out))
-    except OSError as error:
-        raise SerpentError(
-            f"cannot write into {out}: {error.strerror}", hint="choose another folder: --out DIR"
-        ) from None
-    try:
-        yield folder
-        _move_together(folder, out, names)
-    except OSError as error:
-        # The engine's build works in the system's temporary folder, too.
-        folder_of = Path(str(error.filename)).parent if error.filename else out
-        where = out if folder_of == folder else folder_of
-        raise SerpentError(f"cannot write into {where}: {error.strerror or error}", hint="make room there") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move_together(folder: Path, out: Path, names: list[str]) -> None:
-    """Move files into ``out``, all or none; the manifest, last in ``names``, leaves first and arrives last."""
-    replaced = folder / "replaced"
-    replaced.mkdir()
-    moved: list[str] = []
-    try:
-        for name in reversed(names):
-            if (out / name).exists():
-                (out / name).replace(replaced / name)
-        for name in names:
-            (folder / name).replace(out / name)
-            moved.append(name)
-    except BaseException:  # an interruption, too
-        for name in moved:
-            (out / name).unlink()
-        for old in replaced.iterdir():
-            old.replace(out / old.name)
-        raise
