@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from serpent.config import NUM_DIRECTIONS
 from serpent.errors import ArgumentError, NativeLibraryError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 DTYPES = {"f32": 0, "f64": 1, "f16": 2, "bf16": 3}
 """Storage types of the scan, as ``serpent_dtype`` numbers them."""

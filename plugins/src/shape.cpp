@@ -1,5 +1,6 @@
 #include "shape.h"
 
+#include <initializer_list>
 #include <limits>
 #include <string>
 
@@ -14,6 +15,31 @@ void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          std::string(name) + " is " + std::to_string(value) + "; expected >= " + std::to_string(low) + limit);
   }
+}
+
+struct Named {
+  const char* name;
+  const void* pointer;
+};
+
+void check_pointers(std::initializer_list<Named> arguments) {
+  for (const Named& argument : arguments) {
+    if (argument.pointer == nullptr) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(argument.name) + " is NULL");
+    }
+  }
+}
+
+void check_inputs(const serpent_scan_tensors* tensors) {
+  if (tensors == nullptr) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "tensors is NULL");
+  }
+  check_pointers({{"x", tensors->x},
+                  {"x_dbl", tensors->x_dbl},
+                  {"dt_weight", tensors->dt_weight},
+                  {"dt_bias", tensors->dt_bias},
+                  {"A", tensors->A},
+                  {"D_skip", tensors->D_skip}});
 }
 
 }  // namespace
@@ -46,27 +72,39 @@ void check_shape(const serpent_scan_shape* shape) {
   }
 }
 
-void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors) {
-  if (shape.batch == 0) {
-    return;
+void check_cuda_shape(const serpent_scan_shape* shape) {
+  check_shape(shape);
+  check_range("d_state", shape->d_state, 1, kMaxCudaState);
+  check_range("dt_rank", shape->dt_rank, 1, kMaxCudaDtRank);
+  if (shape->dtype == SERPENT_DTYPE_F64) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "dtype is f64; the CUDA scan takes f32, f16 and bf16");
   }
+}
+
+void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors) {
+  if (shape.batch > 0) {
+    check_inputs(tensors);
+    check_pointers({{"y", tensors->y}});
+  }
+}
+
+void check_gradients(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors,
+                     const serpent_scan_gradients* gradients) {
+  if (gradients == nullptr) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "gradients is NULL");
+  }
+  // Even an empty batch has weights, whose gradients are zero.
+  check_pointers({{"grad_dt_weight", gradients->grad_dt_weight},
+                  {"grad_dt_bias", gradients->grad_dt_bias},
+                  {"grad_A", gradients->grad_A},
+                  {"grad_D_skip", gradients->grad_D_skip}});
   if (tensors == nullptr) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT, "tensors is NULL");
   }
-  const struct {
-    const char* name;
-    const void* pointer;
-  } named[] = {{"x", tensors->x},
-               {"x_dbl", tensors->x_dbl},
-               {"dt_weight", tensors->dt_weight},
-               {"dt_bias", tensors->dt_bias},
-               {"A", tensors->A},
-               {"D_skip", tensors->D_skip},
-               {"y", tensors->y}};
-  for (const auto& argument : named) {
-    if (argument.pointer == nullptr) {
-      fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(argument.name) + " is NULL");
-    }
+  if (shape.batch > 0) {
+    check_inputs(tensors);
+    check_pointers(
+        {{"grad_y", gradients->grad_y}, {"grad_x", gradients->grad_x}, {"grad_x_dbl", gradients->grad_x_dbl}});
   }
 }
 

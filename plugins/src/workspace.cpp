@@ -24,4 +24,6 @@ uint64_t workspace_bytes(const serpent_scan_shape& shape) {
          2 * aligned(image * sizeof(float));
 }
 
+uint64_t backward_workspace_bytes(const serpent_scan_shape& shape) { return workspace_bytes(shape); }
+
 }  // namespace serpent

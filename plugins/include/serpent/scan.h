@@ -16,8 +16,9 @@
  *   D_skip     (4, D)                  f32, or f64 when T is f64
  * State, dt, exp and sums are f32 for f32, f16 and bf16 storage, f64 for f64.
  *
- * Every function is re-entrant, keeps no global state, and never aborts or throws. The environment variable
- * SERPENT_ISA (portable, avx2, avx512) forces the instruction set of the CPU scan, for tests.
+ * Every function is re-entrant, keeps no global state, and never aborts or throws. For tests and benchmarks two
+ * environment variables are read at each call: SERPENT_ISA (portable, avx2, avx512) forces the instruction set of
+ * the CPU functions, SERPENT_CUDA_VARIANT the kernel variant of the CUDA ones (src/cuda/variants.h lists them).
  */
 #ifndef SERPENT_SCAN_H
 #define SERPENT_SCAN_H
@@ -32,7 +33,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a declaration of this header changes meaning; the Python loader insists on equality. */
-#define SERPENT_ABI_VERSION 1
+#define SERPENT_ABI_VERSION 2
 
 /* Revision of the workspace-size function. It is baked into TensorRT plans, which outlive kernels. */
 #define SERPENT_SCAN_SCHEMA 1
@@ -74,6 +75,18 @@ typedef struct serpent_scan_tensors {
   void* y;
 } serpent_scan_tensors;
 
+/* Where a backward pass reads dL/dy and writes dL/d(input), each laid out like the tensor of its name and in that
+ * tensor's type. All are overwritten, none is added to; none may be NULL or overlap another array. */
+typedef struct serpent_scan_gradients {
+  const void* grad_y;
+  void* grad_x;
+  void* grad_x_dbl;
+  void* grad_dt_weight;
+  void* grad_dt_bias;
+  void* grad_A;
+  void* grad_D_skip;
+} serpent_scan_gradients;
+
 /* Filled on failure; pass NULL where the message is not wanted. */
 typedef struct serpent_error {
   char message[256];
@@ -98,12 +111,31 @@ SERPENT_API serpent_status serpent_scan_workspace_size(const serpent_scan_shape*
 SERPENT_API serpent_status serpent_scan_cpu(const serpent_scan_shape* shape, const serpent_scan_tensors* tensors,
                                             int32_t num_threads, serpent_error* error);
 
-/* Enqueues on the caller's CUDA `stream` (a cudaStream_t) without allocating or synchronising. Device
- * pointers; `workspace` has at least serpent_scan_workspace_size bytes, aligned to 256.
- * SERPENT_STATUS_UNSUPPORTED where the library was built without CUDA kernels. */
+/* Gradients of a scan from its inputs and dL/dy; tensors->y is not read and may be NULL. States are recomputed from
+ * chunk states, never stored for all pixels. As above, the result does not depend on num_threads. */
+SERPENT_API serpent_status serpent_scan_backward_cpu(const serpent_scan_shape* shape,
+                                                     const serpent_scan_tensors* tensors,
+                                                     const serpent_scan_gradients* gradients, int32_t num_threads,
+                                                     serpent_error* error);
+
+/* Enqueues on the caller's CUDA `stream` (a cudaStream_t, of the current device) without allocating or
+ * synchronising; may be captured into a CUDA graph. Deterministic: equal inputs give equal bits on one device.
+ * Device pointers, aligned to their element; f32, f16 or bf16; N and R up to 64; `workspace` has at least
+ * serpent_scan_workspace_size bytes, aligned to 256. SERPENT_STATUS_UNSUPPORTED where the library was built without
+ * CUDA kernels, SERPENT_STATUS_CUDA where the CUDA runtime refuses a launch. */
 SERPENT_API serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_scan_tensors* tensors,
                                              void* workspace, uint64_t workspace_bytes, void* stream,
                                              serpent_error* error);
+
+/* Bytes of device workspace that serpent_scan_backward_cuda needs for `shape`; host-only arithmetic. */
+SERPENT_API serpent_status serpent_scan_backward_workspace_size(const serpent_scan_shape* shape, uint64_t* bytes,
+                                                                serpent_error* error);
+
+/* serpent_scan_backward_cpu on device pointers, with the rules of serpent_scan_cuda. */
+SERPENT_API serpent_status serpent_scan_backward_cuda(const serpent_scan_shape* shape,
+                                                      const serpent_scan_tensors* tensors,
+                                                      const serpent_scan_gradients* gradients, void* workspace,
+                                                      uint64_t workspace_bytes, void* stream, serpent_error* error);
 
 #ifdef __cplusplus
 }

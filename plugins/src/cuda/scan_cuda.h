@@ -7,7 +7,11 @@ namespace serpent {
 
 bool has_cuda() noexcept;
 
-// Checked arguments only; `workspace` has workspace_bytes(shape) bytes; `stream` is a cudaStream_t.
+// Checked arguments only, batch >= 1; `workspace` has workspace_bytes(shape) bytes; `stream` is a cudaStream_t.
 void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, void* workspace, void* stream);
+
+// Checked arguments only, batch >= 0; `workspace` has backward_workspace_bytes(shape) bytes.
+void scan_backward_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
+                        const serpent_scan_gradients& gradients, void* workspace, void* stream);
 
 }  // namespace serpent

@@ -3,11 +3,19 @@
 #include "scan_cuda.h"
 
 namespace serpent {
+namespace {
+
+[[noreturn]] void refuse() { fail(SERPENT_STATUS_UNSUPPORTED, "this native library was built without CUDA kernels"); }
+
+}  // namespace
 
 bool has_cuda() noexcept { return false; }
 
-void scan_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, void*, void*) {
-  fail(SERPENT_STATUS_UNSUPPORTED, "this native library was built without CUDA kernels");
+void scan_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, void*, void*) { refuse(); }
+
+void scan_backward_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, const serpent_scan_gradients&, void*,
+                        void*) {
+  refuse();
 }
 
 }  // namespace serpent
