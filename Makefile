@@ -2,8 +2,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= torch,onnx,rtx,dev
+EXTRAS ?= torch,onnx,rtx,cuda-build,dev
 DEMO ?= demo
+JOBS ?= $(shell nproc)
+
+# Nobody waits for CUDA kernels to edit Python; `make -B venv CUDA=AUTO` builds them all the same.
+CUDA ?= OFF
 
 # Two test processes share the machine: without this each would start a thread per core for torch.
 WORKERS ?= 2
@@ -11,23 +15,24 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NATIVE_SOURCES := $(shell find plugins -name '*.cpp' -o -name '*.c' -o -name '*.h')
+NATIVE_SOURCES := $(shell find plugins -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.h')
 PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow test-native lint format clean
+.PHONY: help venv demo test test-slow test-native test-cuda-build gpu-check lint format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make the virtual environment and install the project into it, editable
 
 # Editable: Python edits act at once; a change of the native sources or of the requirements installs again.
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt plugins/CMakeLists.txt $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plugins/CMakeLists.txt $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (the first time this downloads torch and takes minutes)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
+		--config-settings=cmake.define.SERPENT_CUDA=$(CUDA) -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(STAMP) ## Export a small network and restore a degraded photograph with it
@@ -53,8 +58,17 @@ test-slow: $(STAMP) ## Run the slow tests
 
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON
-	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel $(JOBS)
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build --output-on-failure
+
+test-cuda-build: $(STAMP) ## Compile the CUDA kernels for all architectures and check the result; needs no GPU
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSERPENT_CUDA=AUTO -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \
+		-DPython3_EXECUTABLE="$(abspath $(BIN))/python"
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel $(JOBS)
+	$(BIN)/python -m pytest tests/test_cuda_build.py --cuda-build build/cuda
+
+gpu-check: ## On a machine with an NVIDIA GPU: build for it, test, benchmark; needs only cmake, nvcc, python3, torch, pytest
+	$(PYTHON) benchmarks/gpu_check.py
 
 lint: $(STAMP) ## Check formatting, style, types and the import rules
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)

@@ -1,4 +1,4 @@
-"""The native library ``libserpent`` through ctypes: numpy only, no torch.
+"""The native library ``libserpent`` through ctypes: no torch, and numpy only inside :func:`selective_scan_2d`.
 
 Found, in this order: the file named by the environment variable ``SERPENT_LIBRARY``; the one installed
 beside this package (wheel and editable installs); a plain CMake build in ``build/`` of a source checkout.
@@ -12,15 +12,15 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from serpent.config import NUM_DIRECTIONS
 from serpent.errors import ArgumentError, NativeLibraryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ABI_VERSION = 2
 
@@ -46,6 +46,12 @@ class _Shape(ctypes.Structure):
 
 class _Tensors(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip", "y")]
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = [
+        (f"grad_{name}", ctypes.c_void_p) for name in ("y", "x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
+    ]
 
 
 class _Error(ctypes.Structure):
@@ -76,7 +82,10 @@ class ScanShape:
 
 @dataclass(frozen=True)
 class ScanPointers:
-    """Addresses of dense arrays laid out as ``serpent/scan.h`` says (host or device, by function)."""
+    """Addresses of dense arrays laid out as ``serpent/scan.h`` says (host or device, by function).
+
+    A backward pass does not look at ``y``, which may then be left out.
+    """
 
     x: int
     x_dbl: int
@@ -84,10 +93,29 @@ class ScanPointers:
     dt_bias: int
     A: int
     D_skip: int
-    y: int
+    y: int = 0
 
     def _as_c(self) -> _Tensors:
-        return _Tensors(self.x, self.x_dbl, self.dt_weight, self.dt_bias, self.A, self.D_skip, self.y)
+        return _Tensors(*astuple(self))
+
+
+@dataclass(frozen=True)
+class ScanGradients:
+    """Addresses of dL/dy, which is read, and of dL/d(input), which are overwritten.
+
+    Each array has the layout and type of the array of its name; none may overlap another.
+    """
+
+    grad_y: int
+    grad_x: int
+    grad_x_dbl: int
+    grad_dt_weight: int
+    grad_dt_bias: int
+    grad_A: int
+    grad_D_skip: int
+
+    def _as_c(self) -> _Gradients:
+        return _Gradients(*astuple(self))
 
 
 class Library:
@@ -128,9 +156,15 @@ class Library:
         Raises:
             ArgumentError: a size is out of range.
         """
-        size = ctypes.c_uint64()
-        self._call("serpent_scan_workspace_size", ctypes.byref(shape._as_c()), ctypes.byref(size))
-        return size.value
+        return self._size("serpent_scan_workspace_size", shape)
+
+    def backward_workspace_size(self, shape: ScanShape) -> int:
+        """Bytes of device workspace for one backward pass of ``shape``; host-only arithmetic, no GPU needed.
+
+        Raises:
+            ArgumentError: a size is out of range.
+        """
+        return self._size("serpent_scan_backward_workspace_size", shape)
 
     def scan_cpu(self, shape: ScanShape, pointers: ScanPointers, threads: int) -> None:
         """Run one scan on host memory with ``threads`` threads; the result does not depend on them.
@@ -141,6 +175,25 @@ class Library:
         """
         c_shape, c_tensors = shape._as_c(), pointers._as_c()
         self._call("serpent_scan_cpu", ctypes.byref(c_shape), ctypes.byref(c_tensors), ctypes.c_int32(threads))
+
+    def scan_backward_cpu(
+        self, shape: ScanShape, pointers: ScanPointers, gradients: ScanGradients, threads: int
+    ) -> None:
+        """Write the gradients of one scan on host memory; the result does not depend on ``threads``.
+
+        An empty batch needs no pointers but those of the four weights' gradients, which are set to zero.
+
+        Raises:
+            ArgumentError: a size or pointer is out of range.
+            NativeLibraryError: out of memory.
+        """
+        self._call(
+            "serpent_scan_backward_cpu",
+            ctypes.byref(shape._as_c()),
+            ctypes.byref(pointers._as_c()),
+            ctypes.byref(gradients._as_c()),
+            ctypes.c_int32(threads),
+        )
 
     def scan_cuda(
         self, shape: ScanShape, pointers: ScanPointers, workspace: int, workspace_bytes: int, stream: int
@@ -159,6 +212,36 @@ class Library:
             ctypes.c_uint64(workspace_bytes),
             ctypes.c_void_p(stream),
         )
+
+    def scan_backward_cuda(
+        self,
+        shape: ScanShape,
+        pointers: ScanPointers,
+        gradients: ScanGradients,
+        workspace: int,
+        workspace_bytes: int,
+        stream: int,
+    ) -> None:
+        """Enqueue the backward pass of one scan on a CUDA stream; all addresses are device addresses.
+
+        Raises:
+            ArgumentError: a size or pointer is out of range.
+            NativeLibraryError: the library has no CUDA kernels, or CUDA reports an error.
+        """
+        self._call(
+            "serpent_scan_backward_cuda",
+            ctypes.byref(shape._as_c()),
+            ctypes.byref(pointers._as_c()),
+            ctypes.byref(gradients._as_c()),
+            ctypes.c_void_p(workspace),
+            ctypes.c_uint64(workspace_bytes),
+            ctypes.c_void_p(stream),
+        )
+
+    def _size(self, name: str, shape: ScanShape) -> int:
+        size = ctypes.c_uint64()
+        self._call(name, ctypes.byref(shape._as_c()), ctypes.byref(size))
+        return size.value
 
     def _call(self, name: str, *arguments: Any) -> None:
         error = _Error()
@@ -254,6 +337,8 @@ def selective_scan_2d(
     Raises:
         ArgumentError: wrong rank, shape, dtype or layout.
     """
+    import numpy as np
+
     named = {"x": x, "x_dbl": x_dbl, "dt_weight": dt_weight, "dt_bias": dt_bias, "A": A, "D_skip": D_skip}
     for name, array in named.items():
         if not array.flags.c_contiguous:

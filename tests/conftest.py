@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         metavar="NAME,...",
         help=f"fail, rather than skip, tests that need what this machine lacks: {', '.join(_MISSING)}",
+    )
+    parser.addoption(
+        "--cuda-build",
+        type=Path,
+        metavar="FOLDER",
+        help="a finished CMake build that carries the CUDA kernels, for the tests that look at it",
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from serpent.scan import selective_scan_2d_reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -89,6 +93,35 @@ def worst_channel(error: Tensor, truth: Tensor) -> float:
     return float((error.double().flatten(0, 2).norm(dim=0) / truth.flatten(0, 2).norm(dim=0)).max())
 
 
+@functools.cache
+def problem(sizes: Sizes, dtype: torch.dtype, *, slow_decay: bool = False) -> tuple[Arguments, Tensor, Tensor]:
+    """Arguments, the y of the oracle in f64, and its y in f32 for the same numbers."""
+    inputs = arguments(sizes, dtype, slow_decay=slow_decay)
+    return inputs, exact(inputs), selective_scan_2d_reference(*converted(inputs, torch.float32)).double()
+
+
+def assert_as_good_as_same_precision(y: Tensor, inputs: Arguments, truth: Tensor, single: Tensor) -> None:
+    """Twice the error of the oracle run in f32, plus the kernel's sum over N in one order, plus storing y.
+
+    N roundings of random sign add up like sqrt(N) of them; torch sums pairwise and so has less of that error.
+    """
+    error, eager, dtype = y.double() - truth, single - truth, inputs[0].dtype
+    assert y.dtype == dtype
+    assert y.shape == truth.shape
+    if dtype == torch.float64:
+        assert relative(error, truth) <= 1e-12
+        return
+    summing = torch.finfo(torch.float32).eps * inputs[4].shape[2] ** 0.5
+    if dtype == torch.float32:
+        assert relative(error, truth) <= 2 * relative(eager, truth) + summing
+        assert worst_channel(error, truth) <= 2 * worst_channel(eager, truth) + summing
+        return
+    storage = torch.finfo(dtype)
+    rounding = storage.eps / 2 * truth.abs() + storage.smallest_normal * storage.eps / 2
+    slack = rounding + 2 * eager.abs().max() + summing * truth.abs().max() - error.abs()
+    assert float(slack.min()) >= 0
+
+
 def walk(height: int, width: int, direction: int) -> Iterator[tuple[int, int]]:
     """(row, column) of each pixel in the order of a direction, one step after the other."""
     along_rows = direction in (0, 2)
@@ -109,6 +142,8 @@ def walk(height: int, width: int, direction: int) -> Iterator[tuple[int, int]]:
 
 def brute_force(inputs: Arguments) -> NDArray[np.float64]:
     """The scan as five nested loops over Python floats; shares nothing with the oracle but the formula."""
+    import numpy as np
+
     x, x_dbl, dt_weight, dt_bias, A, D_skip = (tensor.double().numpy() for tensor in inputs)
     batch, height, width, channels = x.shape
     d_state, dt_rank = A.shape[2], dt_weight.shape[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 
 import numpy as np
@@ -11,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from scan_cases import DTYPES, NAMES, Arguments, Sizes, arguments, converted, exact, relative, worst_channel
+from scan_cases import (
+    DTYPES,
+    NAMES,
+    Arguments,
+    Sizes,
+    arguments,
+    assert_as_good_as_same_precision,
+    problem,
+    relative,
+    worst_channel,
+)
 from serpent import native
 from serpent.errors import ArgumentError, NativeLibraryError
 from serpent.scan import selective_scan_2d_reference
@@ -49,35 +58,6 @@ ROWS = [
     pytest.param(Sizes(1, 5, 6, 256, 22, 8), id="network-c128"),
     pytest.param(Sizes(1, 4, 5, 512, 43, 16), id="network-c256"),
 ]
-
-
-@functools.cache
-def problem(sizes: Sizes, dtype: torch.dtype, *, slow_decay: bool = False) -> tuple[Arguments, Tensor, Tensor]:
-    """Arguments, the y of the oracle in f64, and its y in f32 for the same numbers."""
-    inputs = arguments(sizes, dtype, slow_decay=slow_decay)
-    return inputs, exact(inputs), selective_scan_2d_reference(*converted(inputs, torch.float32)).double()
-
-
-def assert_as_good_as_same_precision(y: Tensor, inputs: Arguments, truth: Tensor, single: Tensor) -> None:
-    """Twice the error of the oracle run in f32, plus the kernel's sum over N in one order, plus storing y.
-
-    N roundings of random sign add up like sqrt(N) of them; torch sums pairwise and so has less of that error.
-    """
-    error, eager, dtype = y.double() - truth, single - truth, inputs[0].dtype
-    assert y.dtype == dtype
-    assert y.shape == truth.shape
-    if dtype == torch.float64:
-        assert relative(error, truth) <= 1e-12
-        return
-    summing = torch.finfo(torch.float32).eps * inputs[4].shape[2] ** 0.5
-    if dtype == torch.float32:
-        assert relative(error, truth) <= 2 * relative(eager, truth) + summing
-        assert worst_channel(error, truth) <= 2 * worst_channel(eager, truth) + summing
-        return
-    storage = torch.finfo(dtype)
-    rounding = storage.eps / 2 * truth.abs() + storage.smallest_normal * storage.eps / 2
-    slack = rounding + 2 * eager.abs().max() + summing * truth.abs().max() - error.abs()
-    assert float(slack.min()) >= 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)

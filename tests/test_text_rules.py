@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("serpent", "export", "cli", "plugins", "tests", "examples", "benchmarks", ".ci")
-SOURCE_SUFFIXES = {".py", ".cpp", ".c", ".h", ".hpp", ".cu", ".cuh"}
+FOLDERS = ("serpent", "export", "cli", "plugins", "tests", "examples", "benchmarks", "cmake", ".ci")
+SOURCE_SUFFIXES = {".py", ".cpp", ".c", ".h", ".hpp", ".cu", ".cuh", ".cmake"}
 MAX_LINES = 400
 
 TEXTS = [

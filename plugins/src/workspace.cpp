@@ -1,29 +1,38 @@
 #include "workspace.h"
 
+#include <initializer_list>
+
 #include "shape.h"
 
 namespace serpent {
 namespace {
 
-constexpr uint64_t kAlignment = 256;    // what cudaMalloc gives; each part starts on it
-constexpr uint64_t kChunkTokens = 256;  // schema 1: the sequence is split into chunks of this many tokens
-
-uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+constexpr uint64_t kAlignment = 256;  // what cudaMalloc gives; each part starts on it
 
 }  // namespace
 
-// Schema 1: per direction, chunk and channel the N carried states and the chunk's sum of dt, all f32, and
-// two f32 images (row directions, column directions) that the epilogue adds.
-uint64_t workspace_bytes(const serpent_scan_shape& shape) {
-  const auto tokens = static_cast<uint64_t>(shape.height) * static_cast<uint64_t>(shape.width);
-  const auto chunks = (tokens + kChunkTokens - 1) / kChunkTokens;
-  const auto rows = static_cast<uint64_t>(shape.batch) * static_cast<uint64_t>(kDirections) * chunks *
-                    static_cast<uint64_t>(shape.channels);
-  const auto image = static_cast<uint64_t>(shape.batch) * tokens * static_cast<uint64_t>(shape.channels);
-  return aligned(rows * static_cast<uint64_t>(shape.d_state) * sizeof(float)) + aligned(rows * sizeof(float)) +
-         2 * aligned(image * sizeof(float));
+ScanLayout scan_layout(const serpent_scan_shape& shape, int64_t chunk_tokens) {
+  ScanLayout layout{};
+  layout.tokens = shape.height * shape.width;
+  layout.chunk_tokens = chunk_tokens;
+  layout.chunks = layout.tokens / chunk_tokens + (layout.tokens % chunk_tokens != 0 ? 1 : 0);
+
+  const auto place = [&](std::initializer_list<int64_t> sides) {
+    uint64_t bytes = sizeof(float);
+    for (const int64_t side : sides) {
+      bytes *= static_cast<uint64_t>(side);
+    }
+    const uint64_t start = layout.bytes;
+    layout.bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return start;
+  };
+  layout.states = place({shape.batch, kDirections, layout.chunks, shape.d_state, shape.channels});
+  layout.dt_sums = place({shape.batch, kDirections, layout.chunks, shape.channels});
+  layout.row_image = place({shape.batch, layout.tokens, shape.channels});
+  layout.column_image = place({shape.batch, layout.tokens, shape.channels});
+  return layout;
 }
 
-uint64_t backward_workspace_bytes(const serpent_scan_shape& shape) { return workspace_bytes(shape); }
+uint64_t workspace_bytes(const serpent_scan_shape& shape) { return scan_layout(shape).bytes; }
 
 }  // namespace serpent

@@ -12,6 +12,9 @@ from serpent.errors import ArgumentError
 
 STORAGE_DTYPES = {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"}
 
+NAMES = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
+"""The arguments of a scan, in order."""
+
 
 @dataclass(frozen=True)
 class ScanSizes:
@@ -31,7 +34,7 @@ def check_arguments(
     """Sizes of valid arguments.
 
     Raises:
-        ArgumentError: names the argument, its shape and dtype, and what was expected.
+        ArgumentError: names the argument, its shape, dtype or device, and what was expected.
     """
     for name, tensor, rank in (("x", x, 4), ("A", A, 3), ("dt_weight", dt_weight, 3)):
         if tensor.ndim != rank:
@@ -41,20 +44,58 @@ def check_arguments(
     batch, height, width, channels = x.shape
     d_state, dt_rank = A.shape[2], dt_weight.shape[2]
     scan_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    expected = (
-        ("x_dbl", x_dbl, (batch, height, width, NUM_DIRECTIONS * (dt_rank + 2 * d_state)), x.dtype),
-        ("dt_weight", dt_weight, (NUM_DIRECTIONS, channels, dt_rank), scan_dtype),
-        ("dt_bias", dt_bias, (NUM_DIRECTIONS, channels), scan_dtype),
-        ("A", A, (NUM_DIRECTIONS, channels, d_state), scan_dtype),
-        ("D_skip", D_skip, (NUM_DIRECTIONS, channels), scan_dtype),
-    )
-    for name, tensor, shape, dtype in expected:
-        if tensor.ndim != len(shape) or tensor.shape != shape:
-            raise ArgumentError(
-                f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} beside x {tuple(x.shape)}"
-            )
-        if tensor.dtype != dtype:
-            raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected {dtype} beside x in {x.dtype}")
-        if tensor.device != x.device:
-            raise ArgumentError(f"{name} is on {tensor.device}; expected {x.device}, where x is")
+    columns = NUM_DIRECTIONS * (dt_rank + 2 * d_state)
+    _check(x, "x_dbl", x_dbl, (batch, height, width, columns), x.dtype)
+    _check(x, "dt_weight", dt_weight, (NUM_DIRECTIONS, channels, dt_rank), scan_dtype)
+    _check(x, "dt_bias", dt_bias, (NUM_DIRECTIONS, channels), scan_dtype)
+    _check(x, "A", A, (NUM_DIRECTIONS, channels, d_state), scan_dtype)
+    _check(x, "D_skip", D_skip, (NUM_DIRECTIONS, channels), scan_dtype)
     return ScanSizes(batch, height, width, channels, d_state, dt_rank)
+
+
+def check_native_arguments(
+    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
+) -> ScanSizes:
+    """As :func:`check_arguments`, and the native kernels can read the arguments where they lie.
+
+    Raises:
+        ArgumentError: also for a device without a kernel and for strides that are not contiguous.
+    """
+    sizes = check_arguments(x, x_dbl, dt_weight, dt_bias, A, D_skip)
+    if x.device.type not in ("cpu", "cuda", "meta"):
+        raise ArgumentError(
+            f"x is on {x.device}; the native scan runs on cpu and cuda",
+            hint="elsewhere runs serpent.scan.selective_scan_2d_reference, the slow sequential form",
+        )
+    for name, tensor in zip(NAMES, (x, x_dbl, dt_weight, dt_bias, A, D_skip), strict=True):
+        _check_dense(name, tensor)
+    return sizes
+
+
+def check_gradient(x: Tensor, grad_y: Tensor) -> None:
+    """Accept dL/dy of a scan of ``x``.
+
+    Raises:
+        ArgumentError: names its shape, dtype, device or strides, and what was expected.
+    """
+    _check(x, "grad_y", grad_y, tuple(x.shape), x.dtype)
+    _check_dense("grad_y", grad_y)
+
+
+def _check(x: Tensor, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tensor.ndim != len(shape) or tensor.shape != shape:
+        raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} beside x {tuple(x.shape)}")
+    if tensor.dtype != dtype:
+        raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected {dtype} beside x in {x.dtype}")
+    if tensor.device != x.device:
+        raise ArgumentError(f"{name} is on {tensor.device}; expected {x.device}, where x is")
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided:
+        raise ArgumentError(f"{name} has layout {tensor.layout}; expected torch.strided")
+    if not tensor.is_contiguous():
+        raise ArgumentError(
+            f"{name} of shape {tuple(tensor.shape)} has strides {tensor.stride()}; expected a contiguous tensor",
+            hint=f"pass {name}.contiguous()",
+        )

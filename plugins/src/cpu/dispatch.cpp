@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "backward_kernel.h"
 #include "failure.h"
 #include "kernel.h"
 
@@ -11,20 +12,19 @@ namespace {
 struct Isa {
   const char* name;
   Kernel (*kernel)(int32_t);
+  BackwardKernel (*backward_kernel)(int32_t);
   bool runs_here;
 };
 
-}  // namespace
-
-Kernel choose_kernel(int32_t dtype) {
+Isa choose_isa() {
   const Isa fastest_first[] = {
 #if defined(SERPENT_X86)
-      {"avx512", avx512_kernel,
+      {"avx512", avx512_kernel, avx512_backward_kernel,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl")},
-      {"avx2", avx2_kernel, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {"avx2", avx2_kernel, avx2_backward_kernel, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
-      {"portable", portable_kernel, true}};
+      {"portable", portable_kernel, portable_backward_kernel, true}};
   const char* forced = std::getenv("SERPENT_ISA");
   if (forced != nullptr && *forced == '\0') {
     forced = nullptr;  // empty counts as unset
@@ -34,11 +34,17 @@ Kernel choose_kernel(int32_t dtype) {
       if (!isa.runs_here) {
         fail(SERPENT_STATUS_UNSUPPORTED, std::string("SERPENT_ISA=") + forced + ": this processor lacks it");
       }
-      return isa.kernel(dtype);
+      return isa;
     }
   }
   fail(SERPENT_STATUS_INVALID_ARGUMENT,
        std::string("SERPENT_ISA=") + forced + " is not in this build; known are avx512, avx2 (x86 only) and portable");
 }
+
+}  // namespace
+
+Kernel choose_kernel(int32_t dtype) { return choose_isa().kernel(dtype); }
+
+BackwardKernel choose_backward_kernel(int32_t dtype) { return choose_isa().backward_kernel(dtype); }
 
 }  // namespace serpent

@@ -1,0 +1,47 @@
+#include "backward_workspace.h"
+
+#include <algorithm>
+
+#include "workspace.h"
+
+namespace serpent {
+namespace {
+
+constexpr uint64_t kAlignment = 256;  // what cudaMalloc gives; each part starts on it
+
+int64_t quotient_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
+
+}  // namespace
+
+BackwardLayout backward_layout(const serpent_scan_shape& shape, const BackwardTuning& tuning) {
+  BackwardLayout layout{};
+  layout.tokens = shape.height * shape.width;
+  layout.chunk_tokens = tuning.chunk_tokens;
+  layout.chunks = quotient_up(layout.tokens, layout.chunk_tokens);
+  layout.subtiles = quotient_up(layout.chunk_tokens, kBackwardSubtile);
+  layout.tiles = quotient_up(shape.channels, kBackwardChannels);
+  layout.warps = quotient_up(shape.d_state, kBackwardStates);
+  const int64_t running = std::max<int64_t>(shape.batch * layout.chunks, 1) * layout.warps;
+  layout.splits = std::clamp<int64_t>(tuning.warps_wanted / running, 1, layout.tiles);
+
+  const auto place = [&](std::initializer_list<int64_t> sides) {
+    uint64_t bytes = sizeof(float);
+    for (const int64_t side : sides) {
+      bytes *= static_cast<uint64_t>(side);
+    }
+    const uint64_t start = layout.bytes;
+    layout.bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return start;
+  };
+  const int64_t B = shape.batch, N = shape.d_state, R = shape.dt_rank;
+  layout.records = place({2, B, layout.chunks, layout.tiles, 2 * N + R + 2, kBackwardChannels});
+  layout.checkpoints =
+      place({B, layout.chunks, layout.splits, layout.subtiles - 1, N, kBackwardChannels});
+  layout.image = place({B, layout.tokens, shape.channels});
+  layout.columns = place({layout.splits, 2, B, layout.tokens, R + 2 * N});
+  return layout;
+}
+
+uint64_t backward_workspace_bytes(const serpent_scan_shape& shape) { return backward_layout(shape).bytes; }
+
+}  // namespace serpent

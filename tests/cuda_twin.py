@@ -1,0 +1,61 @@
+"""Builds the host twin of the CUDA kernels (plugins/tests/twin) and runs its programs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SOURCES = REPOSITORY / "plugins" / "src" / "cuda"
+
+# The barriers of the kernels by name, each with the file that it stands in; device*.h define them.
+BARRIERS = {
+    name: file.name
+    for file in sorted([*SOURCES.glob("*.cu"), *SOURCES.glob("*.h")])
+    if not file.name.startswith("device")
+    for name in re.findall(r"SERPENT_(?:BLOCK|WARP)_SYNC\((\w+)\)", file.read_text())
+}
+
+# ThreadSanitizer before GCC 14 refuses the addresses that recent kernels randomise widely.
+_PLAIN_ADDRESSES = ("setarch", "--addr-no-randomize")
+
+
+class Twin:
+    """The build folder that all test processes of a session share."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+
+    def build(self, program: str) -> Path:
+        """The path of ``program``, a target of plugins/tests/twin/CMakeLists.txt, built if it was not yet."""
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self._folder / "CMakeCache.txt").exists():
+                _run("cmake", "-S", str(REPOSITORY / "plugins" / "tests" / "twin"), "-B", str(self._folder))
+            _run("cmake", "--build", str(self._folder), "--target", program, "--parallel", str(os.cpu_count()))
+        return self._folder / program
+
+    def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """What ``program`` says; no check of its exit status."""
+        command = [*_PLAIN_ADDRESSES, str(self.build(program)), *words]
+        settings = {"TSAN_OPTIONS": "halt_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | settings
+        )
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
+
+
+def shared_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    """The session's. Each xdist worker has a base folder of its own inside the session's."""
+    base = tmp_path_factory.getbasetemp()
+    return Twin((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cuda_twin")

@@ -1,0 +1,36 @@
+"""Where the tests of this folder run: on the GPU and, so that the tests themselves are tried everywhere, on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from serpent import native
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.require("cuda"))])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each test once per device; on the CPU with sizes that take no time."""
+    if request.param == "cuda":
+        check_cuda(request.config)
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def gpu(pytestconfig: pytest.Config) -> torch.device:
+    """For what only a GPU has; such a test carries ``require("cuda")`` itself."""
+    check_cuda(pytestconfig)
+    return torch.device("cuda")
+
+
+def check_cuda(config: pytest.Config) -> None:
+    """Skip, or fail under --require=cuda, where torch or the native library cannot use the GPU."""
+    if not torch.cuda.is_available():
+        reason = f"torch {torch.__version__} sees no GPU"
+    elif not native.library().has_cuda:
+        reason = f"{native.library().path} has no CUDA kernels; make gpu-check builds and uses one that has"
+    else:
+        return
+    if "cuda" in config.getoption("--require").split(","):
+        pytest.fail(f"--require=cuda: {reason}", pytrace=False)
+    pytest.skip(f"needs cuda: {reason}")

@@ -1,0 +1,52 @@
+"""Sanitizers on the CUDA kernels' host twin, and the proof that they would see a missing barrier."""
+
+from __future__ import annotations
+
+import pytest
+
+from cuda_twin import BARRIERS, Twin, shared_twin
+
+pytestmark = pytest.mark.slow
+
+# Three chunks of which the last is shorter, two channel tiles, two pictures: what one block hands to another, and one
+# step to the next, happens in each. Every forward variant runs two of them, with few states and with many.
+BACKWARD = [
+    ("backward", "shape=2,5,9,33,6,2", "chunk=20"),
+    ("backward", "shape=1,5,9,33,43,16", "chunk=20"),
+]
+FORWARD = ["shape=2,5,9,33,6,2", "shape=1,5,9,33,43,16"]
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    return shared_twin(tmp_path_factory)
+
+
+def commands(twin: Twin, *, backward_first: bool = False) -> list[tuple[str, ...]]:
+    """One run of every kernel and variant."""
+    names = twin.run("cuda_twin", "variants").stdout.split()
+    assert names
+    forward = [("forward", f"variant={name}", shape, "chunk=20") for name in names for shape in FORWARD]
+    return [*BACKWARD, *forward] if backward_first else [*forward, *BACKWARD]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("program", ["cuda_twin_thread", "cuda_twin_address"])
+def test_sanitizers_find_nothing(twin: Twin, program: str, dtype: str) -> None:
+    for words in commands(twin):
+        result = twin.run(program, *words, f"dtype={dtype}", "runs=1")
+        assert result.returncode == 0, f"{program} {' '.join(words)}\n{result.stdout}{result.stderr}"
+
+
+@pytest.mark.parametrize("name", BARRIERS)
+def test_a_missing_barrier_is_noticed(twin: Twin, name: str) -> None:
+    """The program without it reports a race or a wrong result where the intact one, above, does neither."""
+    program = f"cuda_twin_without_{name}"
+    for words in commands(twin, backward_first=BARRIERS[name].startswith("backward")):
+        result = twin.run(program, *words, "runs=1")
+        if result.returncode != 0:
+            race = result.returncode == 66 and "ThreadSanitizer: data race" in result.stderr
+            wrong = result.returncode == 1 and "WRONG" in result.stdout
+            assert race or wrong, f"{program} {' '.join(words)}\n{result.stdout}{result.stderr}"
+            return
+    pytest.fail(f"nothing is noticed without the barrier {name} of {BARRIERS[name]}: is it needed?")
