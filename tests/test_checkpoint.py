@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from serpent.errors import CheckpointError, SerpentError
 from serpent.model import Serpent, create_model, load_model, read_metadata, save_model, set_precision, weights_digest
-from serpent.model import checkpoint as checkpoint_module
 
 SMALL: dict[str, Any] = {"embed_dim": 8, "num_scales": 1, "depth": 1}
 
@@ -266,7 +266,7 @@ def test_a_failed_save_leaves_what_was_there(
         raise error
 
     before = contents(saved.parent)
-    monkeypatch.setattr(checkpoint_module, "save_file", half)
+    monkeypatch.setattr(safetensors.torch, "save_file", half)
     with pytest.raises((SerpentError, KeyboardInterrupt)):
         save_model(small(seed=1), saved)
     assert contents(saved.parent) == before

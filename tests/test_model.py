@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from scan_cases import brute_force
 from serpent.config import SerpentConfig
 from serpent.errors import UsageError
-from serpent.model import Serpent, create_model, set_precision, weights_digest
+from serpent.model import Serpent, create_model, set_precision, set_scan_backend, weights_digest
 from serpent.model import blocks as blocks_module
 from serpent.model.blocks import SS2D, Merge, unfold_pixels
-from serpent.scan import selective_scan_2d_reference
 
 SMALL: dict[str, Any] = {"embed_dim": 8, "num_scales": 2, "depth": 1}  # quick, and of the same structure
 SCAN_PARAMETERS = ("dt_weight", "dt_bias", "A_log", "D_skip")
@@ -218,12 +217,13 @@ def test_ss2d_scans_with_the_weights_of_each_direction() -> None:
     torch.testing.assert_close(u, nn.functional.silu(features), rtol=0, atol=1e-12)
 
 
-def test_native_scan_and_oracle_give_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_native_scan_and_oracle_give_the_same_network() -> None:
     model = set_precision(create_model("L", seed=0, **SMALL), "fp64")
     image = picture(1, 3, 16, 24).double()
     native = run(model, image)
-    monkeypatch.setattr(blocks_module, "selective_scan_2d", selective_scan_2d_reference)
-    torch.testing.assert_close(run(model, image), native, rtol=0, atol=1e-12)
+    reference = run(set_scan_backend(model, "reference"), image)
+    torch.testing.assert_close(reference, native, rtol=0, atol=1e-12)
+    assert not torch.equal(reference, native)  # else the same code ran twice
 
 
 def test_a_seed_fixes_the_weights_and_touches_no_other_generator(monkeypatch: pytest.MonkeyPatch) -> None:

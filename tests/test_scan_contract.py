@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scan_cases import NAMES, Arguments, Sizes, arguments
 from serpent.errors import ArgumentError
-from serpent.scan import selective_scan_2d, selective_scan_2d_reference
+from serpent.scan import selective_scan_2d, selective_scan_2d_backward, selective_scan_2d_reference
 
 BASE = Sizes()  # x (1, 5, 9, 16), x_dbl (1, 5, 9, 56), N = 6, R = 2
 HALF = torch.float16
@@ -51,6 +52,51 @@ def test_wrong_arguments_are_named(
     with pytest.raises(ArgumentError, match=message) as refusal:
         scan(*inputs.values())
     assert isinstance(refusal.value, ValueError)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("spread", ["every other", "transposed", "expanded"])
+def test_strides_are_refused_by_the_operator_and_read_by_the_oracle(name: str, spread: str) -> None:
+    inputs = dict(zip(NAMES, arguments(dataclasses.replace(BASE, batch=2), torch.float32), strict=True))
+    tensor = inputs[name]
+    strided = {
+        "every other": torch.stack([tensor, torch.full_like(tensor, 9)], dim=-1)[..., 0],
+        "transposed": tensor.transpose(0, 1).contiguous().transpose(0, 1),
+        "expanded": tensor[:1].expand_as(tensor),
+    }[spread]
+    assert not strided.is_contiguous()
+    inputs[name] = strided
+    strides = re.escape(str(strided.stride()))
+    message = rf"^{name} of shape .* has strides {strides}; expected a contiguous tensor\n  pass {name}.contiguous\(\)"
+    with pytest.raises(ArgumentError, match=message):
+        selective_scan_2d(*inputs.values())
+    y = selective_scan_2d_reference(*inputs.values())
+    inputs[name] = strided.contiguous()
+    assert torch.equal(y, selective_scan_2d_reference(*inputs.values()))
+
+
+def test_an_offset_into_a_storage_is_no_stride() -> None:
+    x, *rest = arguments(dataclasses.replace(BASE, batch=3), torch.float32)
+    x_dbl, *weights = rest
+    y = selective_scan_2d(x[1:], x_dbl[1:], *weights)
+    assert torch.equal(y, selective_scan_2d(x, x_dbl, *weights)[1:])
+
+
+def test_other_layouts_are_refused() -> None:
+    x, *rest = arguments(BASE, torch.float32)
+    with pytest.raises(ArgumentError, match=r"x has layout torch.sparse_coo; expected torch.strided"):
+        selective_scan_2d(x.to_sparse(), *rest)
+
+
+def test_a_device_without_a_kernel_is_named() -> None:
+    inputs = arguments(BASE, torch.float32)
+    with FakeTensorMode(), pytest.raises(ArgumentError, match="x is on xpu:0; the native scan runs on cpu and cuda"):
+        selective_scan_2d(*(torch.empty(tensor.shape, dtype=tensor.dtype, device="xpu") for tensor in inputs))
+
+
+def test_meta_tensors_give_the_shape() -> None:
+    y = selective_scan_2d(*(tensor.to("meta") for tensor in arguments(BASE, torch.bfloat16)))
+    assert (y.shape, y.dtype, y.device.type) == ((1, 5, 9, 16), torch.bfloat16, "meta")
 
 
 def test_tracing_refuses_what_running_refuses() -> None:
@@ -139,11 +185,15 @@ def choose(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, HALF, torch.bfloat16])
-def test_pytorch_accepts_the_operator(dtype: torch.dtype) -> None:
-    # Not test_autograd_registration and test_aot_dispatch_dynamic: the operator is forward only.
-    checks = ("test_schema", "test_faketensor")
-    results = torch.library.opcheck(selective_scan_2d, arguments(BASE, dtype), test_utils=checks)
-    assert results == dict.fromkeys(checks, "SUCCESS")
+def test_pytorch_accepts_the_operators(dtype: torch.dtype) -> None:
+    inputs = arguments(BASE, dtype)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+    passed = dict.fromkeys(checks, "SUCCESS")
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    assert torch.library.opcheck(selective_scan_2d, leaves) == passed
+    assert torch.library.opcheck(selective_scan_2d, inputs) == passed
+    # There is no second derivative, so the inputs of the backward operator require none.
+    assert torch.library.opcheck(selective_scan_2d_backward, (torch.ones_like(inputs[0]), *inputs)) == passed
 
 
 class OneScan(nn.Module):

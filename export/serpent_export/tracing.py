@@ -15,7 +15,7 @@ from onnx import defs
 from onnxscript.values import Op, Opset
 
 from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
-from serpent.model import Serpent, set_precision
+from serpent.model import Serpent, set_precision, set_scan_backend
 from serpent.model.blocks import SS2D
 from serpent.shapes import ShapeProfile
 
@@ -33,8 +33,11 @@ class _FoldedSS2D(SS2D):
 
 
 def fold_for_export(model: Serpent, precision: str) -> Serpent:
-    """A copy of ``model`` in ``precision`` with A = -exp(A_log) folded; the original is untouched."""
-    folded = set_precision(copy.deepcopy(model), precision).eval()
+    """A copy of ``model`` in ``precision`` with A = -exp(A_log) folded; the original is untouched.
+
+    Its scans are the operator, whatever runs those of ``model``.
+    """
+    folded = set_scan_backend(set_precision(copy.deepcopy(model), precision).eval(), "native")
     for module in folded.modules():
         if isinstance(module, SS2D):
             module.register_buffer("A", module.decay_rates().detach())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from serpent.config import NUM_DIRECTIONS, SerpentConfig
-from serpent.scan import selective_scan_2d
+from serpent.scan import BACKENDS
 
 
 class SS2D(nn.Module):
@@ -20,7 +20,12 @@ class SS2D(nn.Module):
     Args:
         channels: c, input and output channels.
         config: gives D = ssm_expand * c, N, R and the size of the depth-wise convolution.
+
+    Attributes:
+        scan_backend: what runs the scan, a key of :data:`serpent.scan.BACKENDS`; no part of a checkpoint.
     """
+
+    scan_backend = "native"
 
     def __init__(self, channels: int, config: SerpentConfig) -> None:
         super().__init__()
@@ -55,8 +60,9 @@ class SS2D(nn.Module):
         """(B, H, W, c) to (B, H, W, c)."""
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u = self.conv(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        u = nn.functional.silu(u)
-        y = selective_scan_2d(u, self.x_proj(u), self.dt_weight, self.dt_bias, self.decay_rates(), self.D_skip)
+        u = nn.functional.silu(u).contiguous()  # the convolution chooses its memory layout; the scan takes one only
+        scan = BACKENDS[self.scan_backend]
+        y = scan(u, self.x_proj(u), self.dt_weight, self.dt_bias, self.decay_rates(), self.D_skip)
         gated: Tensor = self.out_norm(y) * nn.functional.silu(z)
         return self.out_proj(gated)  # type: ignore[no-any-return]
 

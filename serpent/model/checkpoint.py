@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors with the configuration in the metadata, loaded strictly."""
+"""Checkpoints: safetensors with the configuration in the metadata, loaded strictly.
+
+That package is imported where files are read and written: a network needs torch alone.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from serpent.config import SerpentConfig
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
-from serpent.model.unet import Serpent
+from serpent.model.unet import Serpent, set_scan_backend
 
 FORMAT = "serpent-checkpoint-v1"
 _COPY_AGAIN = "copy it again from where it was written by serpent.save_model(model, path)"
@@ -50,6 +51,9 @@ def save_model(
     Raises:
         SerpentError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         **(extra or {}),
@@ -75,10 +79,16 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return _read(Path(path))[0]
 
 
-def load_model(path: str | Path) -> Serpent:
+def load_model(path: str | Path, *, scan_backend: str = "native") -> Serpent:
     """Read a checkpoint into a new network, f32, on the CPU, in eval mode.
 
+    Args:
+        path: a file written by :func:`save_model`.
+        scan_backend: as :func:`serpent.model.set_scan_backend` takes it.
+
     Raises:
+        UsageError: unknown backend.
+        MissingExtraError: the backend needs a package that is not installed.
         CheckpointError: missing, truncated, pickled or foreign file; missing, unexpected or wrongly shaped
             parameters (every one is named); weights that do not match their digest.
     """
@@ -95,7 +105,7 @@ def load_model(path: str | Path) -> Serpent:
         raise CheckpointError(
             f"{path}: the weights do not match the digest in its metadata; the file was changed", hint=_COPY_AGAIN
         )
-    return model.eval()
+    return set_scan_backend(model.eval(), scan_backend)
 
 
 def _sort_metadata(path: Path) -> None:
@@ -111,6 +121,8 @@ def _sort_metadata(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(f"the checkpoint {path} {problem}", hint="name a .safetensors file")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from serpent.config import SerpentConfig
 from serpent.errors import UsageError
 from serpent.model.blocks import SS2D, Expand, Merge, SkipMix, VSSBlock, unfold_pixels
+from serpent.scan import check_backend
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp64": torch.float64}
 
@@ -76,23 +77,46 @@ def _stack(channels: int, config: SerpentConfig) -> nn.Sequential:
     return nn.Sequential(*(VSSBlock(channels, config) for _ in range(config.depth)))
 
 
-def create_model(variant: str = "B", *, seed: int | None = None, **overrides: Any) -> Serpent:
+def create_model(
+    variant: str = "B", *, seed: int | None = None, scan_backend: str = "native", **overrides: Any
+) -> Serpent:
     """A network with fresh weights, in eval mode.
 
     Args:
         variant: "B", "L" or "H".
         seed: makes the weights reproducible without touching torch's global generator.
+        scan_backend: as :func:`set_scan_backend` takes it.
         **overrides: fields of :class:`serpent.SerpentConfig`.
 
     Raises:
-        UsageError: unknown variant or field.
+        UsageError: unknown variant, field or backend.
+        MissingExtraError: the backend needs a package that is not installed.
     """
     config = SerpentConfig.from_variant(variant, **overrides)
     if seed is None:
-        return Serpent(config).eval()
+        return set_scan_backend(Serpent(config).eval(), scan_backend)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed every GPU's generator
-        return Serpent(config).eval()
+        return set_scan_backend(Serpent(config).eval(), scan_backend)
+
+
+def set_scan_backend(model: Serpent, scan_backend: str) -> Serpent:
+    """Choose in place what runs the scans of ``model``, and return it. Weights, checkpoints and exports stay the same.
+
+    Args:
+        model: the network.
+        scan_backend: "native" (the operator), "reference" (the sequential oracle: a step for each pixel) or "mamba"
+            (mamba-ssm, for comparison: CUDA, ``pip install 'serpent-restoration[mamba]'``).
+
+    Raises:
+        UsageError: unknown backend.
+        MissingExtraError: the backend needs a package that is not installed.
+    """
+    check_backend(scan_backend)
+    for module in model.modules():
+        if isinstance(module, SS2D):
+            module.scan_backend = scan_backend
+    return model
 
 
 def set_precision(model: Serpent, precision: str) -> Serpent:

@@ -53,33 +53,42 @@ def check_arguments(
     return ScanSizes(batch, height, width, channels, d_state, dt_rank)
 
 
-def check_native_arguments(
-    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
-) -> ScanSizes:
-    """As :func:`check_arguments`, and the native kernels can read the arguments where they lie.
+def check_device(x: Tensor) -> None:
+    """Accept a device that has a native kernel, and the one that traces.
 
     Raises:
-        ArgumentError: also for a device without a kernel and for strides that are not contiguous.
+        ArgumentError: names the device and those expected.
     """
-    sizes = check_arguments(x, x_dbl, dt_weight, dt_bias, A, D_skip)
     if x.device.type not in ("cpu", "cuda", "meta"):
         raise ArgumentError(
             f"x is on {x.device}; the native scan runs on cpu and cuda",
             hint="elsewhere runs serpent.scan.selective_scan_2d_reference, the slow sequential form",
         )
-    for name, tensor in zip(NAMES, (x, x_dbl, dt_weight, dt_bias, A, D_skip), strict=True):
-        _check_dense(name, tensor)
-    return sizes
 
 
 def check_gradient(x: Tensor, grad_y: Tensor) -> None:
     """Accept dL/dy of a scan of ``x``.
 
     Raises:
-        ArgumentError: names its shape, dtype, device or strides, and what was expected.
+        ArgumentError: names its shape, dtype or device, and what was expected.
     """
     _check(x, "grad_y", grad_y, tuple(x.shape), x.dtype)
-    _check_dense("grad_y", grad_y)
+
+
+def check_dense(**tensors: Tensor) -> None:
+    """Accept contiguous tensors, which native code reads where they lie.
+
+    Raises:
+        ArgumentError: names the argument, its strides, and what was expected.
+    """
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided:
+            raise ArgumentError(f"{name} has layout {tensor.layout}; expected torch.strided")
+        if not tensor.is_contiguous():
+            raise ArgumentError(
+                f"{name} of shape {tuple(tensor.shape)} has strides {tensor.stride()}; expected a contiguous tensor",
+                hint=f"pass {name}.contiguous()",
+            )
 
 
 def _check(x: Tensor, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -89,13 +98,3 @@ def _check(x: Tensor, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: 
         raise ArgumentError(f"{name} has dtype {tensor.dtype}; expected {dtype} beside x in {x.dtype}")
     if tensor.device != x.device:
         raise ArgumentError(f"{name} is on {tensor.device}; expected {x.device}, where x is")
-
-
-def _check_dense(name: str, tensor: Tensor) -> None:
-    if tensor.layout != torch.strided:
-        raise ArgumentError(f"{name} has layout {tensor.layout}; expected torch.strided")
-    if not tensor.is_contiguous():
-        raise ArgumentError(
-            f"{name} of shape {tuple(tensor.shape)} has strides {tensor.stride()}; expected a contiguous tensor",
-            hint=f"pass {name}.contiguous()",
-        )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from serpent import native
 from serpent.errors import NativeLibraryError
-from serpent.scan.contract import STORAGE_DTYPES, check_gradient, check_native_arguments
+from serpent.scan.contract import NAMES, STORAGE_DTYPES, check_arguments, check_dense, check_device, check_gradient
 
 
 def scan(inputs: tuple[Tensor, ...]) -> Tensor:
@@ -18,11 +18,11 @@ def scan(inputs: tuple[Tensor, ...]) -> Tensor:
     shape = _shape(inputs)
     y = torch.empty_like(x)
     pointers = native.ScanPointers(*[tensor.data_ptr() for tensor in (*inputs, y)])
-    if x.device.type == "cpu":
-        native.library().scan_cpu(shape, pointers, torch.get_num_threads())
-    else:
+    if x.is_cuda:
         library = _cuda_library(x)
         _enqueue(x, library.workspace_size(shape), lambda *memory: library.scan_cuda(shape, pointers, *memory))
+    else:
+        native.library().scan_cpu(shape, pointers, torch.get_num_threads())
     return y
 
 
@@ -31,23 +31,26 @@ def scan_backward(grad_y: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     x = inputs[0]
     shape = _shape(inputs)
     check_gradient(x, grad_y)
+    check_dense(grad_y=grad_y)
     results = tuple(torch.empty_like(tensor) for tensor in inputs)
     pointers = native.ScanPointers(*[tensor.data_ptr() for tensor in inputs])
     gradients = native.ScanGradients(*[tensor.data_ptr() for tensor in (grad_y, *results)])
-    if x.device.type == "cpu":
-        native.library().scan_backward_cpu(shape, pointers, gradients, torch.get_num_threads())
-    else:
+    if x.is_cuda:
         library = _cuda_library(x)
         _enqueue(
             x,
             library.backward_workspace_size(shape),
             lambda *memory: library.scan_backward_cuda(shape, pointers, gradients, *memory),
         )
+    else:
+        native.library().scan_backward_cpu(shape, pointers, gradients, torch.get_num_threads())
     return results
 
 
 def _shape(inputs: tuple[Tensor, ...]) -> native.ScanShape:
-    sizes = check_native_arguments(*inputs)
+    sizes = check_arguments(*inputs)
+    check_device(inputs[0])
+    check_dense(**dict(zip(NAMES, inputs, strict=True)))
     return native.ScanShape(
         sizes.batch,
         sizes.height,

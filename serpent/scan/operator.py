@@ -9,10 +9,10 @@ from torch import Tensor
 
 from serpent.errors import SerpentError
 from serpent.scan import launch
-from serpent.scan.contract import check_gradient, check_native_arguments
+from serpent.scan.contract import check_arguments, check_device, check_gradient
 
 
-@torch.library.custom_op("serpent::selective_scan_2d", mutates_args=())
+@torch.library.custom_op("serpent::selective_scan_2d", mutates_args=(), tags=torch.Tag.needs_exact_strides)
 def selective_scan_2d(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
 ) -> Tensor:
@@ -23,9 +23,9 @@ def selective_scan_2d(
     it uses torch's thread count, on which the result does not depend. On CUDA it is enqueued on the current stream of
     x's device, may be captured into a CUDA graph, and takes N and R up to 64 (CPU: 256).
 
-    Gradients: of every input, once; there is no second derivative and no forward mode. An expanded or otherwise
-    strided dL/dy is copied first. States are computed again from those at the ends of chunks, never stored for all
-    pixels.
+    Gradients: of every input, in reverse mode, once: no second derivative, no forward mode, no torch.func transforms.
+    An expanded or otherwise strided dL/dy is copied first. States are computed again from those at the ends of
+    chunks, never stored for all pixels.
 
     Autocast: with x in f32, f16 or bf16, x and x_dbl are cast to the autocast type of their device and y has that
     type; the weights are left as they are (f32). With x in f64 nothing is cast.
@@ -40,12 +40,14 @@ def selective_scan_2d(
     Raises:
         ArgumentError: wrong rank, shape, dtype, device or stride; sizes that the device's kernel does not take.
         NativeLibraryError: the native library is missing or has no CUDA kernels; CUDA reports an error.
-        SerpentError: a transform that the operator does not take part in (vmap, a second derivative).
+        SerpentError: vmap, forward-mode or second derivatives.
     """
+    if torch.autograd.forward_ad._current_level >= 0:  # the tangents would be lost without a word
+        raise SerpentError("selective_scan_2d has no forward-mode derivative", hint="use reverse mode: backward()")
     return launch.scan((x, x_dbl, dt_weight, dt_bias, A, D_skip))
 
 
-@torch.library.custom_op("serpent::selective_scan_2d_backward", mutates_args=())
+@torch.library.custom_op("serpent::selective_scan_2d_backward", mutates_args=(), tags=torch.Tag.needs_exact_strides)
 def selective_scan_2d_backward(
     grad_y: Tensor, x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -70,17 +72,23 @@ def selective_scan_2d_backward(
     return launch.scan_backward(grad_y, (x, x_dbl, dt_weight, dt_bias, A, D_skip))  # type: ignore[return-value]
 
 
+# Tracing checks everything but strides: a compiler may plan with other strides than those that it passes in the end,
+# which are the ones of the eager run (needs_exact_strides) and are checked then.
+
+
 @selective_scan_2d.register_fake
 def _(*inputs: Tensor) -> Tensor:
-    check_native_arguments(*inputs)
-    return torch.empty_like(inputs[0])
+    check_arguments(*inputs)
+    check_device(inputs[0])
+    return torch.empty_like(inputs[0], memory_format=torch.contiguous_format)
 
 
 @selective_scan_2d_backward.register_fake
 def _(grad_y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-    check_native_arguments(*inputs)
+    check_arguments(*inputs)
+    check_device(inputs[0])
     check_gradient(inputs[0], grad_y)
-    return tuple(torch.empty_like(tensor) for tensor in inputs)
+    return tuple(torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in inputs)
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001 (torch's signature)
@@ -99,7 +107,9 @@ def _refuse_second_derivative(ctx: Any, *gradients: Tensor) -> NoReturn:  # noqa
 
 
 def _refuse_vmap(info: Any, in_dims: Any, *inputs: Tensor) -> NoReturn:  # noqa: ARG001 (torch's signature)
-    raise SerpentError("selective_scan_2d does not run under torch.vmap", hint="stack pictures along B of x (B, H, W, D)")
+    raise SerpentError(
+        "selective_scan_2d does not run under torch.vmap", hint="stack pictures along B of x (B, H, W, D)"
+    )
 
 
 selective_scan_2d.register_autograd(_differentiate, setup_context=_save_inputs)

@@ -6,6 +6,7 @@
 
 #include "backward_workspace.h"
 #include "device.h"
+#include "scan_arguments.h"
 
 namespace serpent::cuda {
 
@@ -16,8 +17,8 @@ static_assert(kLanes == kWarpThreads);
 
 // Sizes, weights and workspace; the parts of the workspace are laid out as backward_workspace.h says.
 struct BackwardSizes {
-  int64_t batch, height, width, tokens, channels, chunks, tiles, splits;
-  int states, ranks, chunk_tokens, subtiles;
+  int64_t batch, height, width, tokens, channels, chunks;
+  int tiles, splits, states, ranks, chunk_tokens, subtiles;
   int pair;  // 0: directions 0 and 2, 1: directions 1 and 3
   const float *dt_weight, *dt_bias, *A, *D_skip;
   float *grad_dt_weight, *grad_dt_bias, *grad_A, *grad_D_skip;
@@ -31,7 +32,7 @@ struct BackwardSizes {
   //   N states that enter it; later dL/dA
   //   the sum of dt; later dL/dD_skip
   //   R of dL/d(dt_weight) and one of dL/d(dt_bias)
-  SERPENT_DEVICE float* record(int reversed, int64_t chunk_of_batch, int64_t tile) const {
+  SERPENT_DEVICE float* record(int reversed, int64_t chunk_of_batch, int tile) const {
     return records + ((reversed * batch * chunks + chunk_of_batch) * tiles + tile) * record_rows() * kLanes;
   }
 };

@@ -5,8 +5,8 @@
 
 namespace serpent::cuda {
 
-constexpr int kMaxCarryWarps = 32;
-constexpr int kCarryAhead = 4;  // chunks whose numbers are asked for at once
+constexpr int kMaxCarryWarps = 16;
+constexpr int kCarryAhead = 8;  // chunks whose numbers are asked for at once
 
 // One state of one channel under one direction.
 struct ChunkSequence {
@@ -46,12 +46,17 @@ struct ChunkSequence {
 // then learns from the runs before (state) and after it (adjoint) what enters it, and walks it once more.
 SERPENT_KERNEL(kMaxCarryWarps* kLanes, 1)
 void backward_carry(const BackwardSizes sizes) {
-  const auto state = static_cast<int>(block_index().x % sizes.states);
-  int64_t rest = block_index().x / sizes.states;
-  const int64_t tile = rest % sizes.tiles;
+  int64_t rest = folded_block();
+  const auto state = static_cast<int>(rest % sizes.states);
+  rest /= sizes.states;
+  const auto tile = static_cast<int>(rest % sizes.tiles);
   rest /= sizes.tiles;
   const int64_t image = rest % sizes.batch;
-  const bool reversed = rest / sizes.batch == 1;
+  rest /= sizes.batch;
+  if (rest >= 2) {
+    return;
+  }
+  const bool reversed = rest == 1;
   const int direction = sizes.pair + (reversed ? 2 : 0);
   const Lane me(sizes, tile);
 
@@ -60,8 +65,8 @@ void backward_carry(const BackwardSizes sizes) {
   float* states = record + (sizes.states + state) * kLanes;
   const int64_t row = (direction * sizes.channels + me.channel) * sizes.states + state;
   const ChunkSequence chunks{record + 2 * sizes.states * kLanes,
-                             (reversed ? -1 : 1) * sizes.tiles * sizes.record_rows() * kLanes,
-                             me.present ? kLog2E * load(sizes.A + row) : 0.0F};
+                             (reversed ? -1 : 1) * static_cast<int64_t>(sizes.tiles) * sizes.record_rows() * kLanes,
+                             me.present ? kLog2OfE * load(sizes.A + row) : 0.0F};
   const int64_t length = (sizes.chunks + me.warps - 1) / me.warps;
   const int64_t begin = me.warp * length < sizes.chunks ? me.warp * length : sizes.chunks;
   const int64_t end = begin + length < sizes.chunks ? begin + length : sizes.chunks;

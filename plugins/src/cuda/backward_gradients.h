@@ -10,6 +10,7 @@
 namespace serpent::cuda {
 
 constexpr int kMaxGradientThreads = 352;  // 11 warps of 6 states
+constexpr float kLn2 = 0.6931471805599453F;
 
 // One channel tile under one direction, in one chunk.
 template <class T>
@@ -22,19 +23,23 @@ struct GradientTask {
   float* columns;   // dL/dx_dbl of the split and the direction, from the chunk's first position on: rows of R + 2N, dt_r
                     // and then B and C of a state side by side
 
-  SERPENT_DEVICE void add_to_column(int step, int column, float value) const {
-    float* place = columns + shared.pixels->in_order(step, direction >= 2) * arguments.row_columns() + column;
-    *place = first_tile ? value : *place + value;
+  // Of a step of the chunk.
+  SERPENT_DEVICE float* column_row(int step) const {
+    return columns + shared.pixels->in_order(step, direction >= 2) * arguments.row_columns();
   }
 
-  SERPENT_DEVICE void add_projections(const ChannelSums& sums, int first) const {
-    const int step = first + ChannelSums::token(me.lane);
-    SERPENT_UNROLL
-    for (int j = 0; j < ChannelSums::kPairs; ++j) {
-      const int state = ChannelSums::state(me.lane, j);
-      if (step < shared.pixels->count && state < me.states) {
-        const int column = arguments.ranks + 2 * (me.first_state + state) + (ChannelSums::is_C(me.lane) ? 1 : 0);
-        add_to_column(step, column, sums.total[j]);
+  SERPENT_DEVICE void add_to(float* place, float value) const { *place = first_tile ? value : *place + value; }
+
+  SERPENT_DEVICE void add_projections(const ProjectionSums& sums, int first) const {
+    const int step = first + ProjectionSums::token(me.lane);
+    if (step < shared.pixels->count) {
+      float* row = column_row(step) + arguments.ranks + 2 * me.first_state;
+      SERPENT_UNROLL
+      for (int j = 0; j < ChannelSums::kPairs; ++j) {
+        const int state = ProjectionSums::state(me.lane, j);
+        if (state < me.states) {
+          add_to(row + 2 * state + (ProjectionSums::is_C(me.lane) ? 1 : 0), sums.total[j]);
+        }
       }
     }
   }
@@ -79,7 +84,7 @@ struct GradientTask {
       for (int lane = 0; lane < kLanes; ++lane) {
         sum = fma(shared.sum(0, 0, t)[lane], shared.weight[r * BackwardShared::kPitch + lane], sum);
       }
-      add_to_column(first + t, r, sum);
+      add_to(column_row(first + t) + r, sum);
     }
     for (int r = me.warp; r <= ranks; r += me.warps) {
       float sum = 0;
@@ -96,8 +101,11 @@ struct GradientTask {
 template <class T>
 SERPENT_KERNEL(kMaxGradientThreads, 1)
 void backward_gradients(const BackwardArguments<T> arguments) {
-  const int64_t split = block_index().x % arguments.splits;
-  const int64_t chunk = block_index().x / arguments.splits;
+  const auto split = static_cast<int>(folded_block() % arguments.splits);
+  const int64_t chunk = folded_block() / arguments.splits;
+  if (chunk >= arguments.batch * arguments.chunks) {
+    return;
+  }
   const int states = arguments.states;
   const int ranks = arguments.ranks;
   float* checkpoints =
@@ -109,7 +117,7 @@ void backward_gradients(const BackwardArguments<T> arguments) {
   }
   clear_padding(arguments, shared, warps);
 
-  for (int64_t tile = split; tile < arguments.tiles; tile += arguments.splits) {
+  for (int tile = split; tile < arguments.tiles; tile += arguments.splits) {
     const Lane me(arguments, tile);
     for (int reversed = 0; reversed < 2; ++reversed) {
       const int direction = arguments.pair + 2 * reversed;

@@ -14,10 +14,14 @@ constexpr int kMaxStateThreads = 352;  // 11 warps of 6 states
 template <class T>
 SERPENT_KERNEL(kMaxStateThreads, 1)
 void backward_states(const BackwardArguments<T> arguments) {
-  const int64_t tile = block_index().x % arguments.tiles;
-  const int64_t rest = block_index().x / arguments.tiles;
-  const int64_t chunk = rest / 2;
+  int64_t rest = folded_block();
+  const auto tile = static_cast<int>(rest % arguments.tiles);
+  rest /= arguments.tiles;
   const bool reversed = rest % 2 == 1;
+  const int64_t chunk = rest / 2;
+  if (chunk >= arguments.batch * arguments.chunks) {
+    return;
+  }
   const int direction = arguments.pair + (reversed ? 2 : 0);
   const Lane me(arguments, tile);
   const BackwardShared shared(shared_memory(), me.warps, arguments.ranks);
@@ -47,7 +51,7 @@ void backward_states(const BackwardArguments<T> arguments) {
       const float dt = shared.tile->dt[t][me.lane];
       const float dt_x = dt * shared.tile->x[t][me.lane];
       const float grad_y = shared.tile->grad_y[t][me.lane];
-      const Projections token = shared.projections[t * me.warps + me.warp];
+      const Projections token = shared.projections[me.warp * kSubtile + t];
       dt_sum += dt;
       SERPENT_UNROLL
       for (int i = 0; i < kStates; ++i) {

@@ -13,17 +13,22 @@ constexpr unsigned kColumnThreads = 256;
 SERPENT_KERNEL(kMaxSumWarps* kLanes, 1)
 void backward_weight_sums(const BackwardSizes sizes) {
   const int rows = sizes.record_rows() - sizes.states;
-  const auto row = static_cast<int>(block_index().x % static_cast<unsigned>(rows));
-  const int64_t rest = block_index().x / static_cast<unsigned>(rows);
-  const int64_t tile = rest % sizes.tiles;
-  const int reversed = rest / sizes.tiles == 1 ? 1 : 0;
+  int64_t rest = folded_block();
+  const auto row = static_cast<int>(rest % rows);
+  rest /= rows;
+  const auto tile = static_cast<int>(rest % sizes.tiles);
+  rest /= sizes.tiles;
+  if (rest >= 2) {
+    return;
+  }
+  const auto reversed = static_cast<int>(rest);
   const int direction = sizes.pair + 2 * reversed;
   const int warps = static_cast<int>(block_size()) / kLanes;
   const int warp = static_cast<int>(thread_index()) / kLanes;
   const int lane = static_cast<int>(thread_index()) % kLanes;
 
   const float* parts = sizes.record(reversed, 0, tile) + (sizes.states + row) * kLanes + lane;
-  const int64_t stride = sizes.tiles * sizes.record_rows() * kLanes;
+  const int64_t stride = static_cast<int64_t>(sizes.tiles) * sizes.record_rows() * kLanes;
   double sum = 0;
   SERPENT_UNROLL_BY(4)
   for (int64_t chunk = warp; chunk < sizes.batch * sizes.chunks; chunk += warps) {
@@ -33,7 +38,7 @@ void backward_weight_sums(const BackwardSizes sizes) {
   sums[warp][lane] = sum;
   SERPENT_BLOCK_SYNC(weight_parts_summed);
 
-  const int64_t channel = tile * kLanes + lane;
+  const int64_t channel = static_cast<int64_t>(tile) * kLanes + lane;
   if (warp != 0 || channel >= sizes.channels) {
     return;
   }
@@ -57,7 +62,11 @@ void backward_weight_sums(const BackwardSizes sizes) {
 template <class T>
 SERPENT_KERNEL(kColumnThreads, 1)
 void backward_columns(const BackwardArguments<T> arguments) {
-  const ChunkPixels pixels(arguments, block_index().x);
+  const int64_t chunk = folded_block();
+  if (chunk >= arguments.batch * arguments.chunks) {
+    return;
+  }
+  const ChunkPixels pixels(arguments, chunk);
   const int warps = static_cast<int>(block_size()) / kLanes;
   const int warp = static_cast<int>(thread_index()) / kLanes;
   const int lane = static_cast<int>(thread_index()) % kLanes;
@@ -76,7 +85,7 @@ void backward_columns(const BackwardArguments<T> arguments) {
         place = ranks + 2 * state + (column - ranks) / arguments.states;
       }
       float sum = 0;
-      for (int64_t split = 0; split < arguments.splits; ++split) {
+      for (int split = 0; split < arguments.splits; ++split) {
         sum += from[split * 2 * direction_stride + place];
       }
       store(sum, to + column);

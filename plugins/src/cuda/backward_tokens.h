@@ -3,11 +3,9 @@
 #pragma once
 
 #include "backward_arguments.h"
+#include "scan_math.h"
 
 namespace serpent::cuda {
-
-constexpr float kLog2E = 1.4426950408889634F;
-constexpr float kLn2 = 0.6931471805599453F;
 
 // Of one thread: its channel, and kStates of that channel's states. Those past the last state are given B = C = 0 and
 // no decay, so that they stay zero.
@@ -16,13 +14,13 @@ struct Lane {
   int64_t channel;
   bool present;
 
-  SERPENT_DEVICE Lane(const BackwardSizes& sizes, int64_t tile)
+  SERPENT_DEVICE Lane(const BackwardSizes& sizes, int tile)
       : warps(static_cast<int>(block_size()) / kLanes),
         warp(static_cast<int>(thread_index()) / kLanes),
         lane(static_cast<int>(thread_index()) % kLanes),
         first_state(warp * kStates),
         states(sizes.states - first_state < kStates ? sizes.states - first_state : kStates),
-        channel(tile * kLanes + lane),
+        channel(static_cast<int64_t>(tile) * kLanes + lane),
         present(channel < sizes.channels) {}
 
   // Rows of 32 channels, of which this thread's states are some.
@@ -47,7 +45,7 @@ struct Lane {
     const float* row = sizes.A + (direction * sizes.channels + channel) * sizes.states + first_state;
     SERPENT_UNROLL
     for (int i = 0; i < kStates; ++i) {
-      rates[i] = present && i < states ? kLog2E * load(row + i) : 0.0F;
+      rates[i] = present && i < states ? kLog2OfE * load(row + i) : 0.0F;
     }
   }
 };
@@ -73,7 +71,7 @@ struct BackwardShared {
 
   TokenTile* tile;
   ChunkPixels* pixels;       // of the block; here it takes no registers
-  Projections* projections;  // (kSubtile, warps)
+  Projections* projections;  // (warps, kSubtile)
   float* weight;             // (R + 2, kPitch): dt_weight, dt_bias and D_skip of the block's channels
   float* sums;               // (warps, 2, kSubtile, kPitch): each warp's part of a sum over states
   float* weight_sums;        // (R + 1, kLanes): dL/d(dt_weight) and dL/d(dt_bias)
@@ -103,22 +101,11 @@ struct BackwardShared {
   }
 };
 
-SERPENT_DEVICE float atanh_series(float s) {
-  float sum = 1.0F / 15.0F;
-  SERPENT_UNROLL
-  for (int k = 6; k >= 0; --k) {
-    sum = fma(sum, s, 1.0F / static_cast<float>(2 * k + 1));
-  }
-  return sum;
-}
-
-// softplus(v) = max(v, 0) + log1p(e) with e = exp(-|v|), and its slope, the logistic function. log1p(e) is
-// 2 atanh(e / (2 + e)), which does not cancel where e is small.
-SERPENT_DEVICE void softplus(float v, float& value, float& slope) {
-  const float e = exp2_fast((v < 0 ? v : -v) * kLog2E);
-  const float s = e * reciprocal_fast(2.0F + e);
+// softplus as in scan_math.h, and its slope 1 / (1 + exp(-v)).
+SERPENT_DEVICE void softplus_and_slope(float v, float& value, float& slope) {
+  const float e = exp2_fast((v < 0 ? v : -v) * kLog2OfE);
   const float r = reciprocal_fast(1.0F + e);
-  value = fma(2.0F * s, atanh_series(s * s), v > 0 ? v : 0.0F);
+  value = fma(e, log1p_ratio(e), v > 0 ? v : 0.0F);
   slope = v > 0 ? r : e * r;
 }
 
@@ -128,7 +115,7 @@ SERPENT_DEVICE void clear_padding(const BackwardSizes& sizes, const BackwardShar
   const int absent = padded - sizes.states;
   for (int i = static_cast<int>(thread_index()); i < kSubtile * absent; i += static_cast<int>(block_size())) {
     const int state = sizes.states + i % absent;
-    Projections& place = shared.projections[i / absent * warps + state / kStates];
+    Projections& place = shared.projections[state / kStates * kSubtile + i / absent];
     place.B[state % kStates] = 0;
     place.C[state % kStates] = 0;
   }
@@ -161,7 +148,7 @@ SERPENT_DEVICE void stage_tokens(const BackwardArguments<T>& arguments, const Ba
       for (int r = 0; r < arguments.ranks; ++r) {
         v = fma(shared.weight[r * BackwardShared::kPitch + me.lane], load(row + r), v);
       }
-      softplus(v, dt, slope);
+      softplus_and_slope(v, dt, slope);
     }
     const bool read = inside && me.present;
     const int64_t place = pixel * arguments.channels + me.channel;
@@ -174,8 +161,9 @@ SERPENT_DEVICE void stage_tokens(const BackwardArguments<T>& arguments, const Ba
         shared.tile->pixel[first / kSubtile % 2][t] = pixel;
       }
     }
+    SERPENT_UNROLL_BY(1)
     for (int n = me.lane; n < arguments.states; n += kLanes) {
-      Projections& to = shared.projections[t * me.warps + n / kStates];
+      Projections& to = shared.projections[n / kStates * kSubtile + t];
       to.B[n % kStates] = inside ? load(row + arguments.ranks + n) : 0.0F;
       if (adjoint) {
         to.C[n % kStates] = inside ? load(row + arguments.ranks + arguments.states + n) : 0.0F;

@@ -14,7 +14,7 @@ struct ScanSizes {
   int states, ranks;
   int parts;       // of a chunk, a warp each
   int directions;  // of a block: 2, a direction and its reverse, or 4, all, which are then also added up
-  bool pairs;      // channels come in pairs, and x and x_dbl are aligned to two elements
+  bool vectors;    // rows of x and x_dbl are whole vectors of 16 bytes, aligned to that
   const float *dt_weight, *dt_bias, *A, *D_skip;
   float *chunk_states, *dt_sums, *row_image, *column_image;
 

@@ -1,6 +1,8 @@
 // Arithmetic of the scan kernels.
 #pragma once
 
+#include <cmath>
+
 #include "device.h"
 
 namespace serpent::cuda {
@@ -22,8 +24,8 @@ SERPENT_DEVICE float log1p_ratio(float e) {
 
 // max(v, 0) + log1p(exp(-|v|)). A polynomial, since the unit that computes exp2 and log2 is the busy one.
 SERPENT_DEVICE float softplus(float v) {
-  const float e = exp2_fast((v < 0 ? v : -v) * kLog2OfE);
-  return fma(e, log1p_ratio(e), v > 0 ? v : 0.0F);
+  const float e = exp2_fast(-kLog2OfE * std::fabs(v));
+  return fma(e, log1p_ratio(e), std::fmax(v, 0.0F));
 }
 
 }  // namespace serpent::cuda

@@ -11,7 +11,8 @@ namespace serpent::cuda {
 constexpr int kMaxStates = 64;  // N
 constexpr int kMaxRanks = 64;   // R
 
-// kSharers neighbouring lanes have the same kOwnChannels channels, and kOwnStates states each of every one of them.
+// kSharers neighbouring lanes have the same kOwnChannels channels, and kOwnStates states each of every one of them: a
+// lane's i-th state is i * kSharers + its place among the sharers, and its c-th channel lies c * kGroups further.
 // kN and kR are the N and R that the kernels are compiled for, or 0: any that fit. kTokens tokens are in shared memory
 // at a time; a block has at most kMaxWarps warps.
 template <int kOwnStates_, int kSharers_, int kOwnChannels_, int kN_, int kR_, int kTokens_, int kMaxWarps_>
@@ -25,7 +26,10 @@ struct ScanVariant {
   static constexpr int kMaxWarps = kMaxWarps_;
 
   static constexpr int kThreads = static_cast<int>(kWarpThreads) * kMaxWarps;
-  static constexpr int kTileChannels = static_cast<int>(kWarpThreads) * kOwnChannels / kSharers;
+  static constexpr int kMinBlocks = 512 / kThreads;     // at most 128 registers a thread
+  static constexpr int kMaxParts = kMaxWarps / 2;       // of a chunk, a warp each in both directions of a pair
+  static constexpr int kGroups = static_cast<int>(kWarpThreads) / kSharers;  // of lanes with the same channels
+  static constexpr int kTileChannels = kGroups * kOwnChannels;
 
   // One token's row of shared memory, f32: dt_r, then for each sharer its states' B, then for each its states' C. Parts
   // are filled up to whole vectors of kVector, which one instruction reads; with 8 sharers there would be more filling
@@ -37,21 +41,22 @@ struct ScanVariant {
   static constexpr int kC = kB + kSharers * kStates;
   static constexpr int kRowFloats = (kC + kSharers * kStates + 3) / 4 * 4;
 
-  // Rows of x_dbl are copied in pairs of elements where their number is even and known.
-  static constexpr int kRowPairs = (kR + 2 * kN) / 2;
-  static constexpr bool kPairs = kN > 0 && kR > 0 && kR % 2 == 0 && kOwnChannels % 2 == 0;
+  // Where R is even, a row of x_dbl (four directions) is a multiple of 16 bytes in any type, and one direction's part of
+  // it a whole number of pairs of elements.
+  static constexpr bool kVectors = kN > 0 && kR > 0 && kR % 2 == 0;
+  static constexpr int kColumns = kR + 2 * kN;
 
-  static_assert(kN <= kOwnStates * kSharers && kN > kOwnStates * (kSharers - 1) - (kN == 0 ? kMaxStates : 0));
+  static_assert(kN == 0 || (kN <= kOwnStates * kSharers && kN > (kOwnStates - 1) * kSharers));
 };
 
 // The four scales of the network, N and R of which are 6, 2 to 43, 16: 22 states a thread, over all of its channels,
 // where the work fills a GPU, and 12 where it does not.
-using Scan6 = ScanVariant<6, 1, 2, 6, 2, 16, 16>;
+using Scan6 = ScanVariant<6, 1, 2, 6, 2, 8, 8>;
 using Scan11 = ScanVariant<11, 1, 2, 11, 4, 8, 2>;
 using Scan22 = ScanVariant<11, 2, 2, 22, 8, 8, 2>;
 using Scan43 = ScanVariant<11, 4, 2, 43, 16, 8, 2>;
-using Scan11Narrow = ScanVariant<6, 2, 2, 11, 4, 8, 16>;
-using Scan22Narrow = ScanVariant<6, 4, 2, 22, 8, 8, 16>;
+using Scan11Narrow = ScanVariant<6, 2, 2, 11, 4, 4, 16>;
+using Scan22Narrow = ScanVariant<6, 4, 2, 22, 8, 4, 16>;
 using Scan43Narrow = ScanVariant<6, 8, 2, 43, 16, 4, 16>;
 using ScanAny16 = ScanVariant<16, 1, 1, 0, 0, 4, 8>;
 using ScanAny64 = ScanVariant<16, 4, 1, 0, 0, 4, 8>;

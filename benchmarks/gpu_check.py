@@ -1,0 +1,260 @@
+"""Build the CUDA kernels for this machine's GPU, test them on it, time them, and write down everything.
+
+    python3 benchmarks/gpu_check.py            (make gpu-check)
+
+Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
+build/gpu, runs tests/gpu and the test of the ptxas report, then benchmarks/bench_scan.py, and writes
+benchmarks/results/<gpu>-<date>.json. Exit status: 0 all passed, 1 a step failed, 2 something is missing here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "gpu"
+LIBRARY = BUILD / "plugins" / "libserpent.so"
+RESULTS = ROOT / "benchmarks" / "results"
+
+BUDGET_S = 460.0
+"""For everything: the whole is to end in 8 minutes on a current GPU."""
+BUILD_LIMIT_S, TESTS_LIMIT_S = 240.0, 270.0
+LEAST_BENCHMARK_S = 45.0
+
+# Asked of a process of its own: this one stays free of torch, and of the memory that its CUDA context takes.
+SURVEY = """
+import json, torch
+if not torch.cuda.is_available():
+    print(json.dumps({"problem": f"torch {torch.__version__} sees no GPU (built for CUDA {torch.version.cuda})"}))
+else:
+    properties = torch.cuda.get_device_properties(0)
+    print(json.dumps({
+        "name": properties.name, "capability": [properties.major, properties.minor],
+        "multiprocessors": properties.multi_processor_count, "memory_bytes": properties.total_memory,
+        "torch": torch.__version__, "torch_cuda": torch.version.cuda,
+    }))
+"""
+
+
+class MissingError(Exception):
+    """What this machine lacks, in one line that says how to get it."""
+
+
+@dataclass
+class Record:
+    """What is written at the end, whatever has failed."""
+
+    device: dict[str, Any]
+    versions: dict[str, str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    build: dict[str, Any] = field(default_factory=dict)
+    tests: dict[str, Any] = field(default_factory=dict)
+    benchmark: Any = None
+    problems: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run all steps.
+
+    Returns:
+        The exit status.
+    """
+    start = time.monotonic()
+    try:
+        record = survey()
+        step("build", record, build)
+    except MissingError as missing:
+        print(f"gpu-check: {missing}", file=sys.stderr)
+        return 2
+    if not record.problems:
+        step("tests", record, test)
+        left = BUDGET_S - (time.monotonic() - start)
+        step("benchmark", record, lambda given: benchmark(given, max(left, LEAST_BENCHMARK_S)))
+    record.seconds["total"] = round(time.monotonic() - start, 1)
+    path = write(record)
+    for problem in record.problems:
+        print(f"gpu-check: {problem}", file=sys.stderr)
+    tests = record.tests
+    counts = f"{tests.get('passed', 0)} passed, {tests.get('failed', 0)} failed, {tests.get('skipped', 0)} skipped"
+    print(f"gpu-check: tests {counts}; {record.seconds['total']:.0f} s; written to {path.relative_to(ROOT)}")
+    return 1 if record.problems else 0
+
+
+def step(name: str, record: Record, run: Any) -> None:
+    """Run one step and note how long it took."""
+    print(f"\n== {name}", flush=True)
+    start = time.monotonic()
+    run(record)
+    record.seconds[name] = round(time.monotonic() - start, 1)
+
+
+def survey() -> Record:
+    """The GPU, the driver and the versions of the tools.
+
+    Raises:
+        MissingError: a tool or the GPU.
+    """
+    if shutil.which("cmake") is None:
+        raise MissingError("cmake is not on the PATH; install CMake 3.22 or later")
+    for package in ("torch", "pytest"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingError(f"{sys.executable} has no {package}; name one that has: make gpu-check PYTHON=...")
+    answer = json.loads(checked([sys.executable, "-c", SURVEY]).splitlines()[-1])
+    if "problem" in answer:
+        raise MissingError(f"{answer['problem']}; run on a machine with an NVIDIA GPU, with a torch built for CUDA")
+    versions = {
+        "python": platform.python_version(),
+        "torch": answer.pop("torch"),
+        "torch_cuda": answer.pop("torch_cuda"),
+        "cmake": first_number(checked(["cmake", "--version"])),
+        "commit": optional(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]),
+        "platform": platform.platform(),
+    }
+    if importlib.util.find_spec("triton") is not None:
+        versions["triton"] = optional([sys.executable, "-c", "import triton; print(triton.__version__)"])
+    asked = "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit"
+    smi = optional(["nvidia-smi", asked, "--format=csv,noheader", "--id=0"]).split(", ")
+    names = ("driver", "max_sm_clock", "max_memory_clock", "power_limit")
+    return Record({**answer, **dict(zip(names, smi, strict=False))}, versions)
+
+
+def build(record: Record) -> None:
+    """Configure and compile for the one architecture that the tests will use.
+
+    Raises:
+        MissingError: no usable nvcc.
+    """
+    # Not "native": that would take the first GPU of the machine, which torch may not have been shown.
+    architecture = "{}{}-real".format(*record.device["capability"])
+    configure = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(BUILD),
+        "-DSERPENT_CUDA=ON",
+        f"-DPython3_EXECUTABLE={sys.executable}",
+    ]
+    configured = run([*configure, f"-DCMAKE_CUDA_ARCHITECTURES={architecture}"], BUILD_LIMIT_S, quiet=True)
+    if configured.returncode != 0:
+        said = " ".join(configured.stderr.split())
+        reason = re.search(r"CUDA kernels: not built, (.*?CUDACXX)", said)
+        raise MissingError(f"no usable nvcc: {reason.group(1)}" if reason else f"cmake failed: {said}")
+    compiled = run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count() or 1)], BUILD_LIMIT_S)
+    cache = (BUILD / "CMakeCache.txt").read_text()
+    (state,) = re.findall(r"^SERPENT_CUDA_STATE:INTERNAL=(.*)$", cache, re.MULTILINE)
+    record.versions["nvcc"] = first_number(state)
+    record.build = {"architectures": architecture, "library_bytes": LIBRARY.stat().st_size if LIBRARY.is_file() else 0}
+    if compiled.returncode != 0:
+        record.problems.append("the build failed")
+
+
+def test(record: Record) -> None:
+    """Run what needs a GPU, and the test that no kernel spills registers."""
+    report = BUILD / "tests.xml"
+    report.unlink(missing_ok=True)
+    chosen = ["tests/gpu", "tests/test_cuda_build.py::test_no_kernel_spills_registers"]
+    # The tests of that folder run on the CPU, too; here only those that carry the mark `require`.
+    options = ["-k", "require or spills", "--require=cuda", f"--cuda-build={BUILD}", f"--junitxml={report}"]
+    finished = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *chosen], TESTS_LIMIT_S)
+    if report.is_file():
+        record.tests = read_report(report)
+    if finished.returncode != 0:
+        record.problems.append(f"the tests failed (pytest ended with {finished.returncode})")
+
+
+def read_report(report: Path) -> dict[str, Any]:
+    """Counts, and by name what failed and what was skipped with the reason, from pytest's XML."""
+    cases = list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314 (our own file)
+    failed = {name_of(case) for case in cases if case.find("failure") is not None or case.find("error") is not None}
+    skipped = {name_of(case): str(mark.get("message")) for case in cases if (mark := case.find("skipped")) is not None}
+    return {
+        "passed": len(cases) - len(failed) - len(skipped),
+        "failed": len(failed),
+        "skipped": len(skipped),
+        "failures": sorted(failed),
+        "skips": skipped,
+    }
+
+
+def name_of(case: ET.Element) -> str:
+    """Module and test of one entry of pytest's XML."""
+    return f"{case.get('classname')}::{case.get('name')}"
+
+
+def benchmark(record: Record, seconds: float) -> None:
+    """Time the scan; its figures go into the record as they are."""
+    figures = BUILD / "bench_scan.json"
+    figures.unlink(missing_ok=True)
+    options = ["--device", "cuda", "--json", str(figures), "--time-limit", str(int(seconds))]
+    finished = run([sys.executable, "benchmarks/bench_scan.py", *options], seconds + 60)
+    if figures.is_file():
+        record.benchmark = json.loads(figures.read_text())
+    if finished.returncode != 0 or record.benchmark is None:
+        record.problems.append(f"the benchmark failed (it ended with {finished.returncode})")
+
+
+def write(record: Record) -> Path:
+    """Write the record under the GPU's name and today's date."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", record.device["name"].lower()).strip("-")
+    today = dt.datetime.now(tz=dt.UTC).date()
+    path = RESULTS / f"{gpu}-{today}.json"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"date": str(today), **vars(record)}, indent=2) + "\n")
+    return path
+
+
+def run(command: list[str], limit_s: float, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository with the library just built; its output goes to the terminal unless quiet."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SERPENT_LIBRARY": str(LIBRARY)}
+    try:
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=quiet, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {limit_s:.0f} s: {' '.join(command)}", file=sys.stderr)
+        return subprocess.CompletedProcess(command, 124, "", "")
+
+
+def checked(command: list[str]) -> str:
+    """What a command prints.
+
+    Raises:
+        MissingError: it fails.
+    """
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        last = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MissingError(f"{Path(command[0]).name} failed: {last}")
+    return finished.stdout
+
+
+def optional(command: list[str]) -> str:
+    """What a command prints, or "unknown" where it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return "unknown"
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    return finished.stdout.strip() if finished.returncode == 0 else "unknown"
+
+
+def first_number(text: str) -> str:
+    """The first version number in a text."""
+    match = re.search(r"\d+(\.\d+)+", text)
+    return match.group() if match else "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

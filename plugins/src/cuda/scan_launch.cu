@@ -1,0 +1,65 @@
+#include "scan_launch.h"
+
+#include <cstdlib>
+
+#include "failure.h"
+#include "scan_cuda.h"
+#include "scan_run.h"
+#include "workspace.h"
+
+namespace serpent {
+namespace cuda {
+
+uint64_t scan_workspace_bytes(const serpent_scan_shape& shape, const ScanPlan& plan) {
+  return scan_layout(shape, plan.chunk_tokens).bytes;
+}
+
+void launch_scan(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanPlan& plan,
+                 void* workspace, void* stream) {
+  const ScanLayout layout = scan_layout(shape, plan.chunk_tokens);
+  const auto part = [&](uint64_t start) {
+    return reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) + start);
+  };
+  ScanRun run{{}, tensors, plan, stream};
+  ScanSizes& sizes = run.sizes;
+  sizes.batch = shape.batch;
+  sizes.height = shape.height;
+  sizes.width = shape.width;
+  sizes.tokens = layout.tokens;
+  sizes.channels = shape.channels;
+  sizes.chunk_tokens = layout.chunk_tokens;
+  sizes.chunks = layout.chunks;
+  sizes.states = static_cast<int>(shape.d_state);
+  sizes.ranks = static_cast<int>(shape.dt_rank);
+  sizes.dt_weight = static_cast<const float*>(tensors.dt_weight);
+  sizes.dt_bias = static_cast<const float*>(tensors.dt_bias);
+  sizes.A = static_cast<const float*>(tensors.A);
+  sizes.D_skip = static_cast<const float*>(tensors.D_skip);
+  sizes.chunk_states = part(layout.states);
+  sizes.dt_sums = part(layout.dt_sums);
+  sizes.row_image = part(layout.row_image);
+  sizes.column_image = part(layout.column_image);
+  switch (shape.dtype) {
+    case SERPENT_DTYPE_F32:
+      return run_scan<float>(run);
+    case SERPENT_DTYPE_F16:
+      return run_scan<Half>(run);
+    case SERPENT_DTYPE_BF16:
+      return run_scan<BFloat16>(run);
+    default:
+      fail(SERPENT_STATUS_INTERNAL, "dtype " + std::to_string(shape.dtype) + " reached the CUDA scan");
+  }
+}
+
+}  // namespace cuda
+
+bool has_cuda() noexcept { return true; }
+
+void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, void* workspace, void* stream) {
+  const char* forced = std::getenv("SERPENT_CUDA_VARIANT");
+  const cuda::ScanPlan plan =
+      cuda::plan_scan(shape, {.variant = forced != nullptr ? forced : ""}, cuda::device_multiprocessors());
+  cuda::launch_scan(shape, tensors, plan, workspace, stream);
+}
+
+}  // namespace serpent

@@ -1,0 +1,142 @@
+#include "variants.h"
+
+#include <algorithm>
+#include <array>
+
+#include "failure.h"
+#include "shape.h"
+#include "workspace.h"
+
+namespace serpent::cuda {
+namespace {
+
+// Not one row of this table has been timed on a GPU. It comes from counts of instructions in the SASS for sm_90 and from
+// the number of warps: exp2 runs at 4 lanes a clock and scheduler, so 8 issue slots a state are the floor.
+//
+//   per state and token (scan_tokens, bf16)    slots    registers
+//   6                                          -        -
+constexpr std::array kVariants = {
+    VariantInfo{"n22-single", ScanKernels::k22Narrow, ScanForm::kSingle, 22, 8, false},
+    VariantInfo{"n43-single", ScanKernels::k43Narrow, ScanForm::kSingle, 43, 16, false},
+    VariantInfo{"n6", ScanKernels::k6, ScanForm::kChunks, 6, 2, false},
+    VariantInfo{"n11", ScanKernels::k11, ScanForm::kChunks, 11, 4, false},
+    VariantInfo{"n22", ScanKernels::k22, ScanForm::kChunks, 22, 8, false},
+    VariantInfo{"n43", ScanKernels::k43, ScanForm::kChunks, 43, 16, false},
+    VariantInfo{"n11-narrow", ScanKernels::k11Narrow, ScanForm::kChunks, 11, 4, false},
+    VariantInfo{"n22-narrow", ScanKernels::k22Narrow, ScanForm::kChunks, 22, 8, false},
+    VariantInfo{"n43-narrow", ScanKernels::k43Narrow, ScanForm::kChunks, 43, 16, false},
+    VariantInfo{"any16", ScanKernels::kAny16, ScanForm::kChunks, 16, kMaxRanks, true},
+    VariantInfo{"any64", ScanKernels::kAny64, ScanForm::kChunks, kMaxStates, kMaxRanks, true},
+};
+
+constexpr int64_t kBusyWarps = 8;    // of a multiprocessor, that hide each other's latency: two a scheduler
+constexpr int64_t kChunkWarps = 12;  // of a multiprocessor, that longer chunks must leave
+constexpr int64_t kMaxChunkTokens = 2048;
+constexpr int64_t kSingleTokens = 1024;           // up to which a single launch is chosen
+constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a chunk: they are counted in 32 bits
+
+bool takes(const VariantInfo& variant, const serpent_scan_shape& shape) {
+  return variant.up_to ? shape.d_state <= variant.states && shape.dt_rank <= variant.ranks
+                       : shape.d_state == variant.states && shape.dt_rank == variant.ranks;
+}
+
+int64_t quotient_up(int64_t value, int64_t divisor) { return value / divisor + (value % divisor != 0 ? 1 : 0); }
+
+int64_t tiles_of(const VariantInfo& variant, const serpent_scan_shape& shape) {
+  const int64_t width = visit_variant(variant.kernels, [](auto v) -> int64_t { return v.kTileChannels; });
+  return shape.batch * quotient_up(shape.channels, width);
+}
+
+int64_t warps_of(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t chunk_tokens) {
+  return tiles_of(variant, shape) * kDirections * quotient_up(shape.height * shape.width, chunk_tokens);
+}
+
+bool fills(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
+  if (variant.form == ScanForm::kSingle) {
+    return shape.height * shape.width <= kSingleTokens && tiles_of(variant, shape) >= multiprocessors;
+  }
+  return warps_of(variant, shape, kScanChunkTokens) >= kBusyWarps * multiprocessors;
+}
+
+// The first that fills the GPU, or the last, which has the most warps; one that takes any shape where no other does.
+const VariantInfo& choose(const serpent_scan_shape& shape, int64_t multiprocessors) {
+  const VariantInfo* chosen = nullptr;
+  for (const VariantInfo& variant : kVariants) {
+    if (!takes(variant, shape) || (chosen != nullptr && variant.up_to)) {
+      continue;
+    }
+    chosen = &variant;
+    if (fills(variant, shape, multiprocessors)) {
+      break;
+    }
+  }
+  return *chosen;  // check_cuda_shape left no shape that the last variant does not take
+}
+
+const VariantInfo& named(const std::string& name, const serpent_scan_shape& shape) {
+  std::string names;
+  for (const VariantInfo& variant : kVariants) {
+    if (variant.name != name) {
+      names += (names.empty() ? "" : ", ") + std::string(variant.name);
+      continue;
+    }
+    if (!takes(variant, shape)) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT, "the CUDA variant '" + name + "' takes " + limits(variant) +
+                                                "; this shape has d_state " + std::to_string(shape.d_state) +
+                                                " and dt_rank " + std::to_string(shape.dt_rank));
+    }
+    return variant;
+  }
+  fail(SERPENT_STATUS_INVALID_ARGUMENT, "'" + name + "' is no CUDA variant; SERPENT_CUDA_VARIANT may be " + names);
+}
+
+int64_t chunk_length(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
+  if (variant.form == ScanForm::kSingle) {
+    return shape.height * shape.width;
+  }
+  int64_t length = kScanChunkTokens;
+  while (length < kMaxChunkTokens && warps_of(variant, shape, 2 * length) >= kChunkWarps * multiprocessors) {
+    length *= 2;
+  }
+  return length;
+}
+
+// Parts cost a third pass over the tokens, and so must at least double what runs at once.
+int parts_of_chunk(int64_t warps, int64_t most, int64_t multiprocessors) {
+  int64_t parts = 1;
+  while (2 * parts <= most && 2 * parts * warps <= kBusyWarps * multiprocessors) {
+    parts *= 2;
+  }
+  return static_cast<int>(parts);
+}
+
+}  // namespace
+
+std::span<const VariantInfo> scan_variants() { return kVariants; }
+
+std::string limits(const VariantInfo& variant) {
+  const std::string most = variant.up_to ? "up to " : "";
+  return "d_state " + most + std::to_string(variant.states) + " and dt_rank " + most + std::to_string(variant.ranks);
+}
+
+ScanPlan plan_scan(const serpent_scan_shape& shape, const ScanTuning& tuning, int multiprocessors) {
+  ScanPlan plan{};
+  plan.variant = tuning.variant.empty() ? &choose(shape, multiprocessors) : &named(tuning.variant, shape);
+  const VariantInfo& variant = *plan.variant;
+  const bool single = variant.form == ScanForm::kSingle;
+  plan.chunk_tokens = single || tuning.chunk_tokens == 0 ? chunk_length(variant, shape, multiprocessors)
+                                                         : tuning.chunk_tokens;
+  if (plan.chunk_tokens < 1 || plan.chunk_tokens > kMostTokens) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "the CUDA variant '" + std::string(variant.name) + "' would have chunks of " +
+                                              std::to_string(plan.chunk_tokens) + " pixels; expected 1 .. " +
+                                              std::to_string(kMostTokens));
+  }
+  const int most_warps = visit_variant(variant.kernels, [](auto v) -> int { return v.kMaxWarps; });
+  const int most_parts = most_warps / (single ? 4 : 2);
+  plan.parts = tuning.parts == 0 ? parts_of_chunk(warps_of(variant, shape, plan.chunk_tokens), most_parts,
+                                                  multiprocessors)
+                                 : std::clamp(tuning.parts, 1, most_parts);
+  return plan;
+}
+
+}  // namespace serpent::cuda

@@ -1,0 +1,192 @@
+"""The script behind `make gpu-check`: what it says where something is missing, and what it writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_check.py"
+
+REPORT = """<?xml version="1.0"?><testsuites><testsuite>
+<testcase classname="tests.gpu.test_a" name="test_one"/>
+<testcase classname="tests.gpu.test_a" name="test_two[f16]"><failure message="wrong">...</failure></testcase>
+<testcase classname="tests.gpu.test_a" name="test_three"><skipped message="no sanitizer">...</skipped></testcase>
+<testcase classname="tests.gpu.test_b" name="test_four"/>
+</testsuite></testsuites>
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module that builds and writes under ``tmp_path``."""
+    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "gpu_check", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    for name, place in {"ROOT": "", "BUILD": "build", "LIBRARY": "build/libserpent.so", "RESULTS": "results"}.items():
+        monkeypatch.setattr(module, name, tmp_path / place)
+    (tmp_path / "build").mkdir()
+    return module
+
+
+class Machine:
+    """Takes the place of every command: remembers it and does what a step would leave behind."""
+
+    def __init__(self, script: ModuleType, failing: str = "") -> None:
+        self.commands: list[list[str]] = []
+        self._script, self._failing = script, failing
+
+    def run(self, command: list[str], limit_s: float, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+        assert limit_s > 0
+        self.commands.append(command)
+        build, stage = self._script.BUILD, "compile"
+        if "-S" in command:
+            stage = "configure"
+            state = "built by nvcc 13.0.88 for 90-real"
+            (build / "CMakeCache.txt").write_text(f"A:STRING=b\nSERPENT_CUDA_STATE:INTERNAL={state}\n")
+        elif "pytest" in command:
+            stage = "tests"
+            (build / "tests.xml").write_text(REPORT)
+        elif "benchmarks/bench_scan.py" in command:
+            stage = "benchmark"
+            Path(command[command.index("--json") + 1]).write_text('{"rows": [1, 2]}')
+        else:
+            self._script.LIBRARY.write_bytes(b"1234")
+        said = "CMake Error: CUDA kernels: not built, they need nvcc >= 12.9\n  (no nvcc found); name one with CUDACXX"
+        return subprocess.CompletedProcess(command, int(stage == self._failing), "", said if quiet else "")
+
+
+def survey(script: ModuleType) -> object:
+    device = {"name": "NVIDIA H100 80GB HBM3", "capability": [9, 0], "driver": "580.1"}
+    return script.Record(device, {"torch": "2.13.0"})
+
+
+def outcome(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str = ""
+) -> tuple[int, list[dict], list[list[str]]]:
+    """Exit status, the records written, and the commands that ran."""
+    machine = Machine(script, failing)
+    monkeypatch.setattr(script, "run", machine.run)
+    monkeypatch.setattr(script, "survey", lambda: survey(script))
+    status = script.main()
+    records = [json.loads(path.read_text()) for path in sorted(script.RESULTS.glob("*.json"))]
+    return status, records, machine.commands
+
+
+def test_everything_that_was_found_is_written(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, (record,), commands = outcome(script, monkeypatch)
+    (path,) = script.RESULTS.glob("*.json")
+    assert status == 0
+    assert path.name == f"nvidia-h100-80gb-hbm3-{record['date']}.json"
+    assert record["device"]["driver"] == "580.1"
+    assert record["versions"] == {"torch": "2.13.0", "nvcc": "13.0.88"}
+    assert record["build"] == {"architectures": "90-real", "library_bytes": 4}
+    assert record["benchmark"] == {"rows": [1, 2]}
+    assert set(record["seconds"]) == {"build", "tests", "benchmark", "total"}
+    assert {key: record["tests"][key] for key in ("passed", "failed", "skipped")} == {
+        "passed": 2,
+        "failed": 1,
+        "skipped": 1,
+    }
+    assert record["tests"]["failures"] == ["tests.gpu.test_a::test_two[f16]"]
+    assert record["tests"]["skips"] == {"tests.gpu.test_a::test_three": "no sanitizer"}
+    assert "-DCMAKE_CUDA_ARCHITECTURES=90-real" in commands[0]
+
+
+@pytest.mark.parametrize("failing", ["tests", "benchmark"])
+def test_a_failed_step_is_written_and_fails_the_whole(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    status, (record,), commands = outcome(script, monkeypatch, failing)
+    assert status == 1
+    assert len(commands) == 4
+    assert [failing in problem for problem in record["problems"]] == [True]
+
+
+def test_after_a_failed_build_nothing_runs(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, (record,), commands = outcome(script, monkeypatch, "compile")
+    assert status == 1
+    assert record["problems"] == ["the build failed"]
+    assert len(commands) == 2
+
+
+def test_without_nvcc_one_line_says_so(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, records, _ = outcome(script, monkeypatch, "configure")
+    assert (status, records) == (2, [])
+    expected = "gpu-check: no usable nvcc: they need nvcc >= 12.9 (no nvcc found); name one with CUDACXX\n"
+    assert capsys.readouterr().err == expected
+
+
+def stand_in_torch(folder: Path, available: bool) -> None:
+    (folder / "torch.py").write_text(f"""
+class cuda:
+    @staticmethod
+    def is_available():
+        return {available}
+
+    @staticmethod
+    def get_device_properties(index):
+        class properties:
+            name, major, minor, multi_processor_count, total_memory = "NVIDIA Test", 8, 9, 76, 2**34
+        return properties
+
+class version:
+    cuda = "13.0"
+
+__version__ = "9.9"
+""")
+
+
+def test_the_survey_asks_torch(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_torch(tmp_path, available=True)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    record = script.survey()
+    assert record.device["name"] == "NVIDIA Test"
+    assert record.device["capability"] == [8, 9]
+    assert record.versions["torch"] == "9.9"
+    assert record.versions["cmake"].count(".") >= 1
+
+
+def test_without_a_gpu_one_line_says_so(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in_torch(tmp_path, available=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert script.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gpu-check: torch 9.9 sees no GPU (built for CUDA 13.0); run on a machine with")
+
+
+@pytest.mark.parametrize("name", ["torch", "pytest"])
+def test_without_a_package_one_line_says_so(
+    script: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == name else find(package))
+    assert script.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"has no {name}; name one that has" in line
+
+
+def test_without_cmake_one_line_says_so(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert script.main() == 2
+    assert capsys.readouterr().err == "gpu-check: cmake is not on the PATH; install CMake 3.22 or later\n"
+
+
+def test_a_command_that_takes_too_long_is_stopped(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    finished = script.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
+    assert finished.returncode == 124
+    assert capsys.readouterr().err.startswith("stopped after 0 s:")
