@@ -17,7 +17,8 @@ __device__ float exp2_instruction(float x) {
 
 enum class Kind { kExp, kFma };
 
-// Every chain feeds on its own result, which stays near a fixed point; the store that never happens keeps it alive.
+// Every chain feeds on its own result: the numbers mean nothing, and the rate does not depend on them. The store that
+// never happens keeps the work alive.
 template <Kind kKind>
 __global__ void __launch_bounds__(kThreads) chains(float* sink, float scale) {
   float value[kChains];

@@ -81,9 +81,7 @@ def _of_network(letter: str, side: int) -> dict[str, Shape]:
     for scale in range(config.num_scales + 1):
         c, pixels = config.channels(scale), side >> scale
         name = f"{letter}{scale}"
-        shapes[name] = Shape(
-            name, 1, pixels, pixels, config.ssm_expand * c, config.state_size(c), config.dt_rank(c)
-        )
+        shapes[name] = Shape(name, 1, pixels, pixels, config.ssm_expand * c, config.state_size(c), config.dt_rank(c))
     return shapes
 
 

@@ -95,7 +95,10 @@ class Record:
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values."""
         plain: dict[str, object] = dict(vars(self))
-        plain |= {name: None if value is None else vars(value) for name, value in (("error", self.error), ("bound", self.bound))}
+        plain |= {
+            name: None if value is None else vars(value)
+            for name, value in (("error", self.error), ("bound", self.bound))
+        }
         plain["timings"] = {mode: timing.to_dict() for mode, timing in self.timings.items()}
         return plain
 

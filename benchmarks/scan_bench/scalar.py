@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 
 import torch
-from scan_bench.build import cpp_library
 from torch import Tensor
 
+from scan_bench.build import cpp_library
 from serpent.errors import ArgumentError
 from serpent.scan.contract import check_arguments
 

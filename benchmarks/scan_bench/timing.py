@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from scan_bench.records import Timing
 from torch import Tensor
+
+from scan_bench.records import Timing
 
 Key = TypeVar("Key", bound=Hashable)
 Call = Callable[[int], Tensor]

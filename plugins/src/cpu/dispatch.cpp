@@ -17,12 +17,16 @@ struct Isa {
 };
 
 Isa choose_isa() {
+#if defined(SERPENT_X86)
+  const bool runs_avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+#endif
   const Isa fastest_first[] = {
 #if defined(SERPENT_X86)
       {"avx512", avx512_kernel, avx512_backward_kernel,
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl")},
-      {"avx2", avx2_kernel, avx2_backward_kernel, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {"avx2", avx2_kernel, avx2_backward_kernel, runs_avx2},
 #endif
       {"portable", portable_kernel, portable_backward_kernel, true}};
   const char* forced = std::getenv("SERPENT_ISA");

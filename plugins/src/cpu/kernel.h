@@ -8,15 +8,27 @@
 
 namespace serpent {
 
+// Some channels of one picture. Real, below, is the type of sums: f64 for f64 storage, else f32.
+struct ScanTask {
+  int64_t picture;
+  int64_t first;     // channel
+  int64_t channels;  // at most what the scratch was sized for
+  void* scratch;     // Kernel::scratch_bytes, aligned to 64
+};
+
 struct Kernel {
-  // y_k of one picture, direction k and tile starting at channel `first` into slab (H * W, tile).
-  void (*scan_tile)(const serpent_scan_shape&, const serpent_scan_tensors&, int64_t picture, int64_t k, int64_t first,
-                    void* slab);
-  // y of one tile for the pixels [begin, end) from its four slabs.
-  void (*merge_tile)(const serpent_scan_shape&, const serpent_scan_tensors&, int64_t picture, int64_t first,
-                     const void* slabs, int64_t begin, int64_t end);
-  int64_t tile;          // channels
-  size_t element_bytes;  // of a slab
+  // y of the task: the four directions one after the other.
+  // `sums` (Real: pixels, channels) is memory for their sum where y cannot hold it, that is for 16-bit storage.
+  void (*scan_all)(const serpent_scan_shape&, const serpent_scan_tensors&, const ScanTask&, void* sums);
+  // y_k of direction k alone, into `sums`.
+  void (*scan_one)(const serpent_scan_shape&, const serpent_scan_tensors&, const ScanTask&, int64_t k, void* sums);
+  // y of the task for the pixels [begin, end) from its four y_k in `sums`, added in the order of scan_all.
+  void (*merge)(const serpent_scan_shape&, const serpent_scan_tensors&, const ScanTask&, const void* sums,
+                int64_t begin, int64_t end);
+  size_t (*scratch_bytes)(const serpent_scan_shape&, int64_t channels);
+  int64_t lanes;      // channels of one vector
+  size_t real_bytes;  // of Real
+  bool sums_in_y;     // scan_all needs no memory for sums
 };
 
 Kernel portable_kernel(int32_t dtype);

@@ -5,178 +5,259 @@
 #pragma once
 
 #include "kernel.h"
-#include "shape.h"
-#include "storage.h"
-#include "vector_math.h"
+#include "tile.h"
+
+#if defined(__clang__)
+#define SERPENT_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define SERPENT_UNROLL _Pragma("GCC unroll 16")
+#else
+#define SERPENT_UNROLL
+#endif
+#if defined(__GNUC__)
+#define SERPENT_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define SERPENT_PREFETCH(address) static_cast<void>(address)
+#endif
 
 namespace serpent {
 namespace {
 
-constexpr int64_t kTokenBlock = 32;  // tokens whose dt, input and output stay in the L1 cache
+// States whose h stay in registers at once, beside the constants of the exponential: of 16 registers, or of 32.
+#if !defined(KS)
+#define KS 4
+#endif
+constexpr int64_t kMostStates = SERPENT_VECTOR_BYTES == 64 ? 8 : KS;
 
-template <class Real>
-constexpr int64_t kTile = 64 / static_cast<int64_t>(sizeof(Real));  // channels: one cache line
+// The order in which y_k are added: a direction, then its reverse, whose first pixels are still in the cache.
+constexpr int64_t kOrder[] = {0, 2, 1, 3};
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+// `count` numbers from `from` as Real. Where a whole vector fits, the last one overlaps the one before.
+template <class T, class Real>
+inline void copy_numbers(const T* from, int64_t count, Real* to) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  if (count < kLanes) {
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = load(from[i]);
+    }
+    return;
+  }
+  for (int64_t i = 0; i + kLanes < count; i += kLanes) {
+    load_vector(from + i).store(to + i);
+  }
+  load_vector(from + count - kLanes).store(to + count - kLanes);
+}
 
-template <int64_t kLanes, class Real>
-inline void copy_lanes(const Real* from, Real* to) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    to[lane] = from[lane];
+// The first `count` lanes of a vector, the others 0.
+template <class Real, class T>
+SERPENT_INLINE Vector<Real> load_lanes(const T* from, int64_t count) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  if (count >= kLanes) {
+    return load_vector(from);
+  }
+  Real lanes[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    lanes[i] = load(from[i]);
+  }
+  return Vector<Real>::load(lanes);
+}
+
+template <class Real, class T>
+SERPENT_INLINE void store_lanes(Vector<Real> values, T* to, int64_t count) {
+  constexpr int64_t kLanes = Vector<Real>::kLanes;
+  if (count >= kLanes) {
+    store_vector(values, to);
+    return;
+  }
+  Real lanes[kLanes];
+  values.store(lanes);
+  for (int64_t i = 0; i < count; ++i) {
+    store(lanes[i], to[i]);
   }
 }
 
-// One scan with typed pointers.
-template <class T, class Real>
-struct Problem {
-  int64_t height, width, channels, d_state, dt_rank;
-  const T* x;
-  const T* x_dbl;
-  const Real* dt_weight;
-  const Real* dt_bias;
-  const Real* A;
-  const Real* D_skip;
-  T* y;
-
-  Problem(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors)
-      : height(shape.height),
-        width(shape.width),
-        channels(shape.channels),
-        d_state(shape.d_state),
-        dt_rank(shape.dt_rank),
-        x(static_cast<const T*>(tensors.x)),
-        x_dbl(static_cast<const T*>(tensors.x_dbl)),
-        dt_weight(static_cast<const Real*>(tensors.dt_weight)),
-        dt_bias(static_cast<const Real*>(tensors.dt_bias)),
-        A(static_cast<const Real*>(tensors.A)),
-        D_skip(static_cast<const Real*>(tensors.D_skip)),
-        y(static_cast<T*>(tensors.y)) {}
-
-  int64_t tokens() const { return height * width; }
-  int64_t columns() const { return dt_rank + 2 * d_state; }
-
-  // Pixel that direction k visits as its token-th.
-  int64_t pixel(int64_t k, int64_t token) const {
-    const int64_t position = k >= 2 ? tokens() - 1 - token : token;
-    return k % 2 == 0 ? position : position % height * width + position / height;
-  }
-};
-
-// The parameters of one direction for one tile, channels innermost. Lanes past D hold zeros.
+// Step sizes and inputs of one vector for a block whose `out` holds x, four tokens at a time.
 template <class Real>
-struct TileWeights {
-  static constexpr int64_t kLanes = kTile<Real>;
-  Real dt_weight[kMaxDtRank][kLanes] = {};
-  Real dt_bias[kLanes] = {};
-  Real A[kMaxState][kLanes] = {};
-  Real D_skip[kLanes] = {};
-
-  template <class T>
-  TileWeights(const Problem<T, Real>& problem, int64_t k, int64_t first, int64_t lanes) {
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      const int64_t row = k * problem.channels + first + lane;
-      for (int64_t r = 0; r < problem.dt_rank; ++r) {
-        dt_weight[r][lane] = problem.dt_weight[row * problem.dt_rank + r];
+void project(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t count) {
+  using V = Vector<Real>;
+  constexpr int64_t kTogether = 4;
+  static_assert(kTokenBlock % kTogether == 0);
+  const int64_t columns = tile.dt_rank + 2 * tile.d_state;
+  for (int64_t t = 0; t < count; t += kTogether) {
+    const Real* dt_r = tile.columns + t * columns;
+    V raw[kTogether];
+    SERPENT_UNROLL
+    for (int64_t i = 0; i < kTogether; ++i) {
+      raw[i] = V(Real(0));
+    }
+    for (int64_t r = 0; r < tile.dt_rank; ++r) {
+      const V weight = V::load(lane.dt_weight[r]);
+      SERPENT_UNROLL
+      for (int64_t i = 0; i < kTogether; ++i) {
+        raw[i] = fma(weight, V(dt_r[i * columns + r]), raw[i]);
       }
-      for (int64_t n = 0; n < problem.d_state; ++n) {
-        A[n][lane] = problem.A[row * problem.d_state + n];
-      }
-      dt_bias[lane] = problem.dt_bias[row];
-      D_skip[lane] = problem.D_skip[row];
+    }
+    SERPENT_UNROLL
+    for (int64_t i = 0; i < kTogether; ++i) {
+      // The bias comes last: sums near its size would lose what the small terms hold.
+      const V dt = softplus(raw[i] + V::load(lane.constant[0]));
+      const V x = V::load(lane.out[t + i]);
+      min(V::load(lane.constant[2]), dt).store(lane.step[t + i]);
+      (dt * x).store(lane.dt_x[t + i]);
+      (V::load(lane.constant[1]) * x).store(lane.out[t + i]);
     }
   }
+}
+
+// The recurrence of the states [n, n + kStates) of one vector over a block; adds their C h to `out`.
+template <int64_t kStates, class Real>
+void scan_states(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n, int64_t count) {
+  using V = Vector<Real>;
+  const int64_t columns = tile.dt_rank + 2 * tile.d_state;
+  const Real* B = tile.columns + tile.dt_rank + n;
+  const auto* rate = lane.rate + n;
+  V h[kStates];
+  SERPENT_UNROLL
+  for (int64_t i = 0; i < kStates; ++i) {
+    h[i] = V::load(lane.state[n + i]);
+  }
+  for (int64_t t = 0; t < count; ++t) {
+    const Real* C = B + tile.d_state;
+    const V step = V::load(lane.step[t]);
+    const V dt_x = V::load(lane.dt_x[t]);
+    V y = V::load(lane.out[t]);
+    SERPENT_UNROLL
+    for (int64_t i = 0; i < kStates; ++i) {
+      h[i] = advance(decay_of(step * V::load(rate[i])), h[i], dt_x, V(B[i]));
+      y = fma(V(C[i]), h[i], y);
+    }
+    y.store(lane.out[t]);
+    B += columns;
+  }
+  SERPENT_UNROLL
+  for (int64_t i = 0; i < kStates; ++i) {
+    h[i].store(lane.state[n + i]);
+  }
+}
+
+template <int64_t kStates, class Real>
+void scan_states_of(int64_t states, const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n,
+                    int64_t count) {
+  if constexpr (kStates > 1) {
+    if (states < kStates) {
+      return scan_states_of<kStates - 1>(states, tile, lane, n, count);
+    }
+  }
+  scan_states<kStates>(tile, lane, n, count);
+}
+
+// Sums over directions, (pixels, stride), or null: nothing to add, or y to be stored.
+template <class Real>
+struct Sums {
+  const Real* before;
+  Real* after;
+  int64_t stride;
 };
 
-// y_k of one picture, direction and channel tile into slab (tokens, kTile), indexed by pixel.
 template <class T, class Real>
-void scan_tile(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, int64_t picture, int64_t k,
-               int64_t first, void* slab_memory) {
+void scan_direction(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanTask& task,
+                    int64_t k, const Sums<Real>& sums) {
+  using V = Vector<Real>;
+  constexpr int64_t kLanes = V::kLanes;
   const Problem<T, Real> problem(shape, tensors);
-  Real* slab = static_cast<Real*>(slab_memory);
-  constexpr int64_t kLanes = kTile<Real>;
-  const int64_t lanes = smaller(kLanes, problem.channels - first);
-  const int64_t R = problem.dt_rank;
-  const int64_t N = problem.d_state;
+  const Tile<Real> tile(shape, task.channels, task.scratch);
   const int64_t tokens = problem.tokens();
-  const TileWeights<Real> weights(problem, k, first, lanes);
+  const int64_t columns = problem.columns();
+  const int64_t D = problem.channels;
+  const T* const x = problem.x + task.picture * tokens * D + task.first;
+  const T* const x_dbl = problem.x_dbl + (task.picture * tokens * kDirections + k) * columns;
+  T* const y = problem.y + task.picture * tokens * D + task.first;
+  begin_direction(problem, tile, k, task.first, task.channels);
 
-  Real state[kMaxState][kLanes] = {};
-  Real dt[kTokenBlock][kLanes];
-  Real dt_x[kTokenBlock][kLanes];
-  Real out[kTokenBlock][kLanes];
-  Real in_state[kTokenBlock][kMaxState];   // B
-  Real out_state[kTokenBlock][kMaxState];  // C
-
+  const int64_t blocks = (problem.d_state + kMostStates - 1) / kMostStates;
   for (int64_t start = 0; start < tokens; start += kTokenBlock) {
-    const int64_t block = smaller(kTokenBlock, tokens - start);
-    for (int64_t t = 0; t < block; ++t) {
-      const int64_t row = picture * tokens + problem.pixel(k, start + t);
-      const T* columns = problem.x_dbl + (row * kDirections + k) * problem.columns();
-      Real x[kLanes] = {};
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        x[lane] = load(problem.x[row * problem.channels + first + lane]);
-      }
-      Real raw[kLanes];
-      copy_lanes<kLanes>(weights.dt_bias, raw);
-      for (int64_t r = 0; r < R; ++r) {
-        const Real value = load(columns[r]);
-        SERPENT_VECTORIZE
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          raw[lane] += weights.dt_weight[r][lane] * value;
-        }
-      }
-      for (int64_t n = 0; n < N; ++n) {
-        in_state[t][n] = load(columns[R + n]);
-        out_state[t][n] = load(columns[R + N + n]);
-      }
-      SERPENT_VECTORIZE
-      for (int64_t lane = 0; lane < kLanes; ++lane) {
-        dt[t][lane] = softplus(raw[lane]);
-        dt_x[t][lane] = dt[t][lane] * x[lane];
-        out[t][lane] = weights.D_skip[lane] * x[lane];
+    const int64_t count = smaller(kTokenBlock, tokens - start);
+    int64_t pixels[kTokenBlock];
+    for (int64_t t = 0; t < count; ++t) {
+      pixels[t] = problem.pixel(k, start + t);
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      copy_numbers(x_dbl + pixels[t] * kDirections * columns, columns, tile.columns + t * columns);
+      for (int64_t v = 0; v < tile.vectors; ++v) {
+        load_lanes<Real>(x + pixels[t] * D + v * kLanes, task.channels - v * kLanes).store(tile.lane(v).out[t]);
       }
     }
-    for (int64_t n = 0; n < N; ++n) {
-      Real h[kLanes];
-      copy_lanes<kLanes>(state[n], h);
-      for (int64_t t = 0; t < block; ++t) {
-        const Real b = in_state[t][n];
-        const Real c = out_state[t][n];
-        SERPENT_VECTORIZE
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          h[lane] = exp_scan(dt[t][lane] * weights.A[n][lane]) * h[lane] + dt_x[t][lane] * b;
-          out[t][lane] += c * h[lane];
+    for (int64_t v = 0; v < tile.vectors; ++v) {
+      const auto lane = tile.lane(v);
+      project(tile, lane, count);
+      for (int64_t block = 0, n = 0; block < blocks; ++block) {
+        const int64_t states = (problem.d_state - n) / (blocks - block);
+        scan_states_of<kMostStates>(states, tile, lane, n, count);
+        n += states;
+      }
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      for (int64_t v = 0; v < tile.vectors; ++v) {
+        const int64_t present = task.channels - v * kLanes;
+        const int64_t at = pixels[t] * sums.stride + v * kLanes;
+        V sum = V::load(tile.lane(v).out[t]);
+        if (sums.before != nullptr) {
+          sum = load_lanes<Real>(sums.before + at, present) + sum;
+        }
+        if (sums.after != nullptr) {
+          store_lanes(sum, sums.after + at, present);
+        } else {
+          store_lanes(sum, y + pixels[t] * D + v * kLanes, present);
         }
       }
-      copy_lanes<kLanes>(h, state[n]);
-    }
-    for (int64_t t = 0; t < block; ++t) {
-      copy_lanes<kLanes>(out[t], slab + problem.pixel(k, start + t) * kLanes);
     }
   }
 }
 
-// y of one tile for the pixels [begin, end): the four slabs added as (0 + 1) + (2 + 3).
 template <class T, class Real>
-void merge_tile(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, int64_t picture, int64_t first,
-                const void* slab_memory, int64_t begin, int64_t end) {
-  const Problem<T, Real> problem(shape, tensors);
-  const Real* slabs = static_cast<const Real*>(slab_memory);
-  constexpr int64_t kLanes = kTile<Real>;
-  const int64_t lanes = smaller(kLanes, problem.channels - first);
-  const int64_t stride = problem.tokens() * kLanes;
+void scan_all(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanTask& task,
+              void* memory) {
+  Real* sums = static_cast<Real*>(memory);
+  int64_t stride = task.channels;
+  if constexpr (sizeof(T) == sizeof(Real)) {
+    const int64_t pixels = shape.height * shape.width;
+    sums = static_cast<T*>(tensors.y) + task.picture * pixels * shape.channels + task.first;
+    stride = shape.channels;
+  }
+  for (int64_t i = 0; i < kDirections; ++i) {
+    const bool into_y = sizeof(T) < sizeof(Real) && i == kDirections - 1;
+    scan_direction<T, Real>(shape, tensors, task, kOrder[i],
+                            {i == 0 ? nullptr : sums, into_y ? nullptr : sums, stride});
+  }
+}
+
+template <class T, class Real>
+void scan_one(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanTask& task, int64_t k,
+              void* sums) {
+  scan_direction<T, Real>(shape, tensors, task, k, {nullptr, static_cast<Real*>(sums), task.channels});
+}
+
+template <class T, class Real>
+void merge(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanTask& task,
+           const void* memory, int64_t begin, int64_t end) {
+  const int64_t pixels = shape.height * shape.width;
+  const Real* sums = static_cast<const Real*>(memory);
+  T* const y = static_cast<T*>(tensors.y) + task.picture * pixels * shape.channels + task.first;
   for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const Real* slab = slabs + pixel * kLanes;
-    T* y = problem.y + (picture * problem.tokens() + pixel) * problem.channels + first;
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      store((slab[lane] + slab[lane + stride]) + (slab[lane + 2 * stride] + slab[lane + 3 * stride]), y[lane]);
+    for (int64_t i = 0; i < task.channels; ++i) {
+      Real sum = sums[(kOrder[0] * pixels + pixel) * task.channels + i];
+      for (int64_t j = 1; j < kDirections; ++j) {
+        sum += sums[(kOrder[j] * pixels + pixel) * task.channels + i];
+      }
+      store(sum, y[pixel * shape.channels + i]);
     }
   }
 }
 
 template <class T, class Real>
 constexpr Kernel make_kernel() {
-  return {scan_tile<T, Real>, merge_tile<T, Real>, kTile<Real>, sizeof(Real)};
+  return {scan_all<T, Real>,    scan_one<T, Real>, merge<T, Real>,           Tile<Real>::bytes,
+          Vector<Real>::kLanes, sizeof(Real),      sizeof(T) == sizeof(Real)};
 }
 
 inline Kernel kernel_for(int32_t dtype) {

@@ -32,14 +32,21 @@
 // The intrinsics of a register width serve only vectors of that width.
 #if defined(SERPENT_VECTOR_TYPES) && defined(__AVX512F__) && SERPENT_VECTOR_BYTES == 64
 #define SERPENT_USE_AVX512 1
-#include <immintrin.h>
 #elif defined(SERPENT_VECTOR_TYPES) && defined(__AVX2__) && defined(__FMA__) && SERPENT_VECTOR_BYTES == 32
 #define SERPENT_USE_AVX2 1
-#include <immintrin.h>
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi"  // no vector crosses a call: everything is inlined
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own _mm512_undefined_ps
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#if defined(SERPENT_USE_AVX512) || defined(SERPENT_USE_AVX2)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
 
 namespace serpent {

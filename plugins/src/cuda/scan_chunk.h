@@ -115,9 +115,9 @@ struct ScanOutput {
     }
   }
 
-  SERPENT_DEVICE float* pixel(int64_t place) const { return reinterpret_cast<float*>(image + place); }
+  SERPENT_DEVICE float* pixel(uint64_t place) const { return reinterpret_cast<float*>(image + place); }
 
-  SERPENT_DEVICE void read(int64_t place, float (&y)[V::kOwnChannels]) const {
+  SERPENT_DEVICE void read(uint64_t place, float (&y)[V::kOwnChannels]) const {
     SERPENT_UNROLL
     for (int c = 0; c < V::kOwnChannels; ++c) {
       if (writes[c]) {
@@ -126,7 +126,7 @@ struct ScanOutput {
     }
   }
 
-  SERPENT_DEVICE void write(int64_t place, const float (&y)[V::kOwnChannels]) const {
+  SERPENT_DEVICE void write(uint64_t place, const float (&y)[V::kOwnChannels]) const {
     SERPENT_UNROLL
     for (int c = 0; c < V::kOwnChannels; ++c) {
       if (writes[c]) {
@@ -195,10 +195,9 @@ SERPENT_DEVICE void scan_chunk(const ScanArguments<T>& arguments, const ScanWarp
   };
   const auto locate = [&](typename ScanTile<T, V>::Place* places) {
     if (me.lane < V::kTokens) {
-      const int64_t pixel = me.picture * arguments.tokens + walk.pixel();
-      const int64_t y = pixel * arguments.channels + me.first_channel;
-      places[me.lane] = {y * static_cast<int64_t>(sizeof(float)),
-                         (pixel * 4 + me.direction) * arguments.row_columns()};
+      const int64_t columns = V::kColumns > 0 ? V::kColumns : arguments.row_columns();
+      const int64_t y = walk.pixel() * arguments.channels + me.first_channel;
+      places[me.lane] = {static_cast<uint64_t>(y) * sizeof(float), walk.pixel() * (4 * columns) + me.direction * columns};
     }
   };
 

@@ -56,7 +56,7 @@ struct alignas(kVectorBytes) ScanTile {
   static constexpr int kRowVectors = RowVectors<V::kColumns, kPer>::most(V::kColumns);
 
   struct Place {
-    int64_t y;    // offset in an image of the token's first channel in the warp's tile, in bytes
+    uint64_t y;   // offset in an image of the token's first channel in the warp's tile, in bytes
     int64_t row;  // offset in x_dbl of the direction's part of the token's row
   };
 
@@ -80,6 +80,10 @@ class ScanStage {
 
   SERPENT_DEVICE ScanStage(const ScanArguments<T>& arguments, const ScanWarp& me, Tile& tile)
       : arguments_(arguments), me_(me), tile_(tile) {
+    SERPENT_UNROLL
+    for (int s = 0; s < 2 * kPairSteps; ++s) {
+      pair_place_[s] = place_of(2 * (me.lane % kPairLanes + s / 2 * kPairLanes) + s % 2);
+    }
     SERPENT_UNROLL
     for (int c = 0; c < kChannels; ++c) {
       const int64_t row = me.direction * arguments.channels + channel(c);
@@ -117,10 +121,13 @@ class ScanStage {
       for (int first = 0; first < V::kTokens; first += kPairTokens) {
         const int t = first + me_.lane / kPairLanes;
         SERPENT_UNROLL
-        for (int p = me_.lane % kPairLanes; p < kPairs; p += kPairLanes) {
-          const auto pair = *reinterpret_cast<const Pair<T>*>(raw + t * Tile::kRowVectors * kPer + 2 * p);
-          tile_.rows[t][place_of(2 * p)] = to_float(pair.low);
-          tile_.rows[t][place_of(2 * p + 1)] = to_float(pair.high);
+        for (int s = 0; s < kPairSteps; ++s) {
+          const int p = me_.lane % kPairLanes + s * kPairLanes;
+          if (p < kPairs) {
+            const auto pair = *reinterpret_cast<const Pair<T>*>(raw + t * Tile::kRowVectors * kPer + 2 * p);
+            tile_.rows[t][pair_place_[2 * s]] = to_float(pair.low);
+            tile_.rows[t][pair_place_[2 * s + 1]] = to_float(pair.high);
+          }
         }
       }
       return;
@@ -168,13 +175,14 @@ class ScanStage {
   static constexpr int kPer = Tile::kPer;
   static constexpr int kN = V::kN, kR = V::kR;
   static constexpr int kNeeded = kNeedsC ? V::kColumns : kR + kN;  // elements of a row
-  static constexpr int64_t kImageBytes = sizeof(float);
+  static constexpr uint64_t kImageBytes = sizeof(float);
   using Rows = RowVectors<V::kColumns, kPer>;
 
   // Lanes over the pairs of a row, or over as much of it as there are lanes.
   static constexpr int kPairs = (kNeeded + 1) / 2;
   static constexpr int kPairLanes = kPairs >= kLanes ? kLanes : power_of_two_from(kPairs);
   static constexpr int kPairTokens = kLanes / kPairLanes;
+  static constexpr int kPairSteps = (kPairs + kPairLanes - 1) / kPairLanes;
 
   // Lanes over the channels of the tile: with several sharers a lane computes dt of one channel and has states of two.
   static constexpr int kChannels = V::kTileChannels > kLanes ? V::kTileChannels / kLanes : 1;
@@ -244,6 +252,7 @@ class ScanStage {
   Tile& tile_;
   float weight_[kChannels][kR > 0 ? kR : 1];
   float bias_[kChannels];
+  int pair_place_[2 * kPairSteps];  // place_of the elements that this lane widens
 };
 
 }  // namespace serpent::cuda

@@ -16,6 +16,7 @@ class PixelWalk {
     line_ = me.columns() ? sizes.height : sizes.tokens;
     step_ = me.columns() ? sizes.width : 1;
     pixel_ = me.columns() ? position % sizes.height * sizes.width + position / sizes.height : position;
+    pixel_ += me.picture * sizes.tokens;
     done_ = me.columns() ? position % sizes.height : position;
     wrap_ = 1 - line_ * step_;
     if (me.reversed()) {
@@ -25,7 +26,7 @@ class PixelWalk {
     }
   }
 
-  SERPENT_DEVICE int64_t pixel() const { return pixel_; }
+  SERPENT_DEVICE int64_t pixel() const { return pixel_; }  // of the batch
 
   SERPENT_DEVICE void advance(int tokens) {
     pixel_ += tokens * step_;

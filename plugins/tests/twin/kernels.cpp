@@ -1,29 +1,52 @@
 #include "kernels.h"
 
-#include <memory>
+#include <cstdlib>
 
+#include "backward_workspace.h"
 #include "cuda/backward_launch.h"
-#include "failure.h"
+#include "cuda/device.h"
+#include "cuda/scan_cuda.h"
+#include "cuda/scan_launch.h"
 #include "problem.h"
+#include "workspace.h"
 
 namespace twin_test {
+namespace {
 
-std::vector<std::string> variant_names() { return {}; }
+Array workspace_of(uint64_t bytes) { return {SERPENT_DTYPE_F32, static_cast<size_t>(bytes) / sizeof(float), 0}; }
 
-void run_forward(const serpent_scan_shape&, const serpent_scan_tensors&, const Tuning&) {
-  serpent::fail(SERPENT_STATUS_INTERNAL, "pending");
+}  // namespace
+
+std::vector<std::string> variant_lines() {
+  std::vector<std::string> lines;
+  for (const serpent::cuda::VariantInfo& variant : serpent::cuda::scan_variants()) {
+    lines.push_back(std::string(variant.name) + " " + std::to_string(variant.states) + " " +
+                    std::to_string(variant.ranks));
+  }
+  return lines;
+}
+
+void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning) {
+  if (!tuning.any()) {
+    const Array workspace = workspace_of(serpent::workspace_bytes(shape));
+    return serpent::scan_cuda(shape, tensors, workspace.data(), nullptr);
+  }
+  const serpent::cuda::ScanPlan plan = serpent::cuda::plan_scan(
+      shape, {tuning.variant, tuning.chunk, static_cast<int>(tuning.parts)}, serpent::cuda::device_multiprocessors());
+  const Array workspace = workspace_of(serpent::cuda::scan_workspace_bytes(shape, plan));
+  serpent::cuda::launch_scan(shape, tensors, plan, workspace.data(), nullptr);
 }
 
 void run_backward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
                   const serpent_scan_gradients& gradients, const Tuning& tuning) {
+  if (!tuning.any()) {
+    const Array workspace = workspace_of(serpent::backward_workspace_bytes(shape));
+    return serpent::scan_backward_cuda(shape, tensors, gradients, workspace.data(), nullptr);
+  }
   serpent::BackwardTuning backward;
-  if (tuning.chunk != 0) {
-    backward.chunk_tokens = tuning.chunk;
-  }
-  if (tuning.warps != 0) {
-    backward.warps_wanted = tuning.warps;
-  }
-  const Array workspace(SERPENT_DTYPE_F32, serpent::backward_layout(shape, backward).bytes / sizeof(float), 0);
+  backward.chunk_tokens = tuning.chunk != 0 ? tuning.chunk : backward.chunk_tokens;
+  backward.warps_wanted = tuning.warps != 0 ? tuning.warps : backward.warps_wanted;
+  const Array workspace = workspace_of(serpent::backward_layout(shape, backward).bytes);
   serpent::cuda::launch_backward(shape, tensors, gradients, workspace.data(), nullptr, backward);
 }
 

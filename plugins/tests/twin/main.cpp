@@ -1,12 +1,13 @@
 // Runs the CUDA kernels on CPU threads (src/cuda/twin) on one problem and holds what they compute against the f64
 // oracle. tests/test_cuda_twin.py owns the list of problems.
 //
-//   cuda_twin variants                                  the names of the forward variants, one a line
+//   cuda_twin variants                                  name, N and R of each forward variant
 //   cuda_twin misuse NAME                               runs a faulty kernel of misuse.cpp
 //   cuda_twin forward|backward|oracle KEY=VALUE ...
 //     shape=B,H,W,D,N,R    dtype=f32|f16|bf16   data=usual|slow-decay
 //     variant=NAME         the forward variant; without it what the table chooses
 //     chunk=TOKENS         length of a chunk of the sequence; without it what the table says
+//     parts=COUNT          of a chunk in the forward pass, at most
 //     warps=COUNT          that the backward pass aims at: few make a block walk several channel tiles
 //     offset=ELEMENTS      where each array starts, past an aligned address
 //     runs=COUNT           times to run, each with another order of blocks; all must agree bit by bit
@@ -65,6 +66,8 @@ void set(Command& command, const std::string& key, const std::string& value) {
     command.tuning.variant = value;
   } else if (key == "chunk") {
     command.tuning.chunk = std::stoll(value);
+  } else if (key == "parts") {
+    command.tuning.parts = std::stoll(value);
   } else if (key == "warps") {
     command.tuning.warps = std::stoll(value);
   } else if (key == "offset") {
@@ -263,8 +266,8 @@ int run(const Command& command) {
 int main(int count, char** words) {
   try {
     if (count == 2 && std::strcmp(words[1], "variants") == 0) {
-      for (const std::string& name : twin_test::variant_names()) {
-        std::printf("%s\n", name.c_str());
+      for (const std::string& line : twin_test::variant_lines()) {
+        std::printf("%s\n", line.c_str());
       }
       return 0;
     }
