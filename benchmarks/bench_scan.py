@@ -6,8 +6,8 @@
 
 Each result is checked first; one that misses its bound is reported as wrong and not timed. Then everything of one
 shape is timed in turn, so that a slow minute of the machine meets all rows alike, and ratios are taken round by round.
-Needs torch and a C++ compiler, for the ceilings of a GPU nvcc. Exit status: 0, 1 when a result is wrong, 2 when the
-options are. See benchmarks/README.md.
+Needs torch and a C++ compiler, for the ceilings of a GPU nvcc. Exit status: 1 when a result of this project is
+wrong, 2 when the options are or a compiler is missing, else 0. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             "verdicts": [verdict.to_dict() for verdict in verdicts],
         }
         write(options.json, json.dumps(report, indent=1) + "\n")
-    return 1 if any(record.status == "wrong" for record in records) else 0
+    return 1 if any(record.status == "wrong" and record.row == "serpent" for record in records) else 0
 
 
 def write(path: Path, text: str) -> None:
@@ -143,7 +143,7 @@ def benchmark(
     }
     plan = Plan(options.repeats, options.min_time, options.warm_up, deadline=start + options.time_limit)
     before = measured_ceilings(device, options.threads)
-    run = Run(device, options.dtype, options.threads, rows_for(device, options.rows), before, plan, options.decay)
+    run = Run(device, options.dtype, options.threads, rows_for(device, options.rows), plan, options.decay)
     records: list[Record] = []
     # Boundary by boundary, so that a time limit leaves the scan core of every shape.
     for boundary in options.boundaries:

@@ -31,7 +31,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 BUDGET_S = 460.0
 """For everything: the whole is to end in 8 minutes on a current GPU."""
-BUILD_LIMIT_S, TESTS_LIMIT_S = 240.0, 270.0
+BUILD_LIMIT_S, TESTS_LIMIT_S = 240.0, 300.0
 LEAST_BENCHMARK_S = 45.0
 
 # Asked of a process of its own: this one stays free of torch, and of the memory that its CUDA context takes.

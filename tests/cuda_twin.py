@@ -21,6 +21,9 @@ BARRIERS = {
     for name in re.findall(r"SERPENT_(?:BLOCK|WARP)_SYNC\((\w+)\)", file.read_text())
 }
 
+# Enough chunks of 8 pixels that the kernels which link chunks share them out among the warps of a block.
+MANY_CHUNKS = "shape=1,20,26,3,1,1"
+
 # ThreadSanitizer before GCC 14 refuses the addresses that recent kernels randomise widely.
 _PLAIN_ADDRESSES = ("setarch", "--addr-no-randomize")
 
@@ -48,6 +51,12 @@ class Twin:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | settings
         )
+
+    def variants(self) -> list[tuple[str, str, str]]:
+        """Name of each forward variant, and the greatest N and R that it takes."""
+        lines = self.run("cuda_twin", "variants").stdout.splitlines()
+        assert lines
+        return [(name, states, ranks) for name, states, ranks in map(str.split, lines)]
 
 
 def _run(*command: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuda_twin import Twin, shared_twin
+from cuda_twin import MANY_CHUNKS, Twin, shared_twin
 from scan_cases import NAMES, Arguments
 from serpent.scan import selective_scan_2d_reference
 
@@ -55,19 +55,51 @@ def test_error_against_the_oracle(twin: Twin, which: str, shape: str, dtype: str
     check(twin, which, f"shape={shape}", f"dtype={dtype}", "chunk=8")
 
 
+@pytest.mark.parametrize("which", PASSES)
+def test_the_entry_points_of_the_library(twin: Twin, which: str) -> None:
+    # Without a tuning the program calls what the C interface calls, on a workspace of the size that it states.
+    check(twin, which, "shape=2,3,7,33,6,2")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_variant(twin: Twin, dtype: str) -> None:
-    names = twin.run("cuda_twin", "variants").stdout.split()
-    assert names
-    for name in names:
-        for shape in ("2,3,7,37,6,2", "1,5,3,37,43,16"):
-            check(twin, "forward", f"variant={name}", f"shape={shape}", f"dtype={dtype}", "chunk=8")
+    # An even number of channels is copied in pairs; 33 leave the last pair, and all but one lane of a tile, without one.
+    for name, states, ranks in twin.variants():
+        for channels in (33, 34):
+            shape = f"shape=1,3,7,{channels},{states},{ranks}"
+            check(twin, "forward", f"variant={name}", shape, f"dtype={dtype}", "chunk=8", "runs=1")
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 5, 16, 64])
-@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("parts", [1, 2, 3, 4])
+def test_every_number_of_parts(twin: Twin, parts: int) -> None:
+    for shape in ("2,3,7,34,6,2", "1,3,7,34,22,8"):
+        check(twin, "forward", f"shape={shape}", f"parts={parts}", "chunk=16")
+
+
+@pytest.mark.parametrize("warps", [1, 3, 100])
+def test_every_split_of_the_channels(twin: Twin, warps: int) -> None:
+    check(twin, "backward", "shape=1,3,5,97,6,2", f"warps={warps}", "chunk=8")
+
+
+@pytest.mark.parametrize(
+    ("which", "chunk"),
+    [*(("forward", chunk) for chunk in (1, 2, 5, 16, 64)), *(("backward", chunk) for chunk in (8, 16, 24, 64))],
+)
 def test_every_length_of_chunks(twin: Twin, which: str, chunk: int) -> None:
     check(twin, which, "shape=1,5,7,33,6,2", f"chunk={chunk}")
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_many_chunks(twin: Twin, which: str) -> None:
+    check(twin, which, MANY_CHUNKS, "chunk=8", "runs=1")
+
+
+def test_an_unknown_variant_is_refused_by_name(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERPENT_CUDA_VARIANT", "fastest")
+    result = twin.run("cuda_twin", "forward")
+    assert result.returncode == 2
+    assert "'fastest' is no CUDA variant" in result.stdout
+    assert all(name in result.stdout for name, _, _ in twin.variants())
 
 
 @pytest.mark.parametrize("which", PASSES)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from cuda_twin import BARRIERS, Twin, shared_twin
+from cuda_twin import BARRIERS, MANY_CHUNKS, Twin, shared_twin
 
 pytestmark = pytest.mark.slow
 
-# Three chunks of which the last is shorter, two channel tiles, two pictures: what one block hands to another, and one
-# step to the next, happens in each. Every forward variant runs two of them, with few states and with many.
+# Several chunks of several steps, of which the last are shorter; two channel tiles; two pictures; blocks of several
+# warps: what one thread hands to another, and one step to the next, happens in each.
 BACKWARD = [
-    ("backward", "shape=2,5,9,33,6,2", "chunk=20"),
-    ("backward", "shape=1,5,9,33,43,16", "chunk=20"),
+    ("backward", "shape=2,5,9,33,6,2", "chunk=24", "warps=1"),
+    ("backward", "shape=1,5,9,33,11,4", "chunk=24"),
+    ("backward", MANY_CHUNKS, "chunk=8"),
 ]
-FORWARD = ["shape=2,5,9,33,6,2", "shape=1,5,9,33,43,16"]
+FORWARD = [
+    ("forward", "shape=2,5,9,34,22,8", "chunk=20", "parts=4"),
+    ("forward", MANY_CHUNKS, "chunk=8"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +27,13 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
 
 
 def commands(twin: Twin, *, backward_first: bool = False) -> list[tuple[str, ...]]:
-    """One run of every kernel and variant."""
-    names = twin.run("cuda_twin", "variants").stdout.split()
-    assert names
-    forward = [("forward", f"variant={name}", shape, "chunk=20") for name in names for shape in FORWARD]
-    return [*BACKWARD, *forward] if backward_first else [*forward, *BACKWARD]
+    """Runs of every kernel and variant."""
+    forward = [
+        ("forward", f"variant={name}", f"shape=2,5,9,{channels},{states},{ranks}", "chunk=20")
+        for name, states, ranks in twin.variants()
+        for channels in (34, 33)
+    ]
+    return [*BACKWARD, *FORWARD, *forward] if backward_first else [*FORWARD, *forward, *BACKWARD]
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])

@@ -124,6 +124,4 @@ extern "C" double ceiling_copy(const void* from, void* to, int64_t bytes, int re
   return seconds < 0 ? seconds : 2.0 * static_cast<double>(bytes) / seconds;
 }
 
-extern "C" const char* ceiling_status_text(int status) {
-  return cudaGetErrorString(static_cast<cudaError_t>(status));
-}
+extern "C" const char* ceiling_status_text(int status) { return cudaGetErrorString(static_cast<cudaError_t>(status)); }

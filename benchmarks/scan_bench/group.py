@@ -13,10 +13,11 @@ from torch import Tensor
 
 from scan_bench.machine import extra_bytes
 from scan_bench.problem import DTYPES, Boundary, Decay, Shape
-from scan_bench.records import Ceiling, Mode, Record, with_rates
+from scan_bench.records import Mode, Record
 from scan_bench.rows import Row
 from scan_bench.timing import Burst, Plan, cpu_burst, graph_burst, interleave, stream_burst
 from scan_bench.workload import Truth, Workload, exact, make_workload, why_no_block
+from serpent import native
 from serpent.errors import ArgumentError, SerpentError
 
 TIME_LIMIT = "time limit"
@@ -33,7 +34,6 @@ class Run:
         dtype: storage type, a key of DTYPES.
         threads: CPU thread counts; [0] on a GPU.
         rows: what is timed.
-        ceilings: of this machine.
         plan: how long to time.
         decay: kind of inputs.
     """
@@ -42,7 +42,6 @@ class Run:
     dtype: str
     threads: list[int]
     rows: list[Row]
-    ceilings: list[Ceiling]
     plan: Plan
     decay: Decay = "usual"
 
@@ -102,10 +101,13 @@ def _measure(run: Run, shape: Shape, rows: list[tuple[Row, int]], records: list[
         try:
             entries |= _prepared(run, row, works[row.in_one_row], truths[row.in_one_row], index, record)
         except ArgumentError:
-            if not row.environment:
+            if "SERPENT_CUDA_VARIANT" not in row.environment:
                 raise
             dropped.add(index)  # a variant that does not take the shape is no row of it
-        say(f"{boundary} {shape.name}, {record.label}, {threads or 'GPU'}: {record.status} {record.reason}")
+            continue
+        outcome = "checked" if (index, "cold") in entries else f"{record.status}, {record.reason}"
+        say(f"{boundary}, {record.shape}, {record.label}, {f'{threads} threads' if threads else 'GPU'}: {outcome}")
+    say(f"{boundary}, {shape.name}: timing")
     timings = interleave(entries, run.plan)
     for (index, mode), timing in timings.items():
         records[index].timings[mode] = timing
@@ -113,7 +115,6 @@ def _measure(run: Run, shape: Shape, rows: list[tuple[Row, int]], records: list[
         prepared = any(key[0] == index for key in entries)
         if record.timings:
             record.status = "measured"
-            with_rates(record, shape.exps, shape.minimal_bytes(boundary, work.dtype.itemsize), run.ceilings)
         elif prepared:
             record.reason = TIME_LIMIT
     return [record for index, record in enumerate(records) if index not in dropped]
@@ -130,15 +131,11 @@ def _prepared(run: Run, row: Row, work: Workload, truth: Truth, index: int, reco
             record.error = truth.error(call(0))
             record.bound = truth.bound(peer=row.peer)
             if not record.error.within(record.bound):
-                record.status, record.reason = "wrong", "its error exceeds the bound"
+                record.status, record.reason = "wrong", f"{record.error}; at most {record.bound}"
                 return {}
             start = time.perf_counter()
-            extra = extra_bytes(lambda: call(0), run.device)
+            record.workspace_bytes = _workspace(row, work, extra_bytes(lambda: call(0), run.device))
             seconds = time.perf_counter() - start
-        if extra is not None:
-            # A row that writes into given memory allocates its workspace only, the others y as well.
-            given = row.core is not None and work.boundary == "scan core"
-            record.workspace_bytes = extra if given else max(0, extra - work.result_bytes)
         return _bursts(row, work, call, index, record, seconds)
     except ArgumentError:
         raise
@@ -146,6 +143,15 @@ def _prepared(run: Run, row: Row, work: Workload, truth: Truth, index: int, reco
         text = " ".join(str(error).split())[:300]
         record.status, record.reason = ("not measured" if row.peer else "wrong"), f"{type(error).__name__}: {text}"
         return {}
+
+
+def _workspace(row: Row, work: Workload, extra: int | None) -> int | None:
+    """Memory beyond inputs and result, of what a call took."""
+    if row.core is None or work.boundary != "scan core":
+        return None if extra is None else max(0, extra - work.result_bytes)
+    if work.device.type == "cuda":  # given to the C function, as the result is
+        return native.library().workspace_size(work.shape.native(work.dtype_name))
+    return extra
 
 
 def _bursts(

@@ -165,6 +165,9 @@ class Error:
     relative_l2: float
     worst_channel: float
 
+    def __str__(self) -> str:
+        return f"relative L2 {self.relative_l2:.1e}, worst channel {self.worst_channel:.1e}"
+
     def within(self, bound: Error) -> bool:
         """Whether both are; NaN is not."""
         return self.relative_l2 <= bound.relative_l2 and self.worst_channel <= bound.worst_channel

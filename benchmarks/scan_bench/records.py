@@ -104,8 +104,8 @@ class Record:
 
 
 def with_rates(record: Record, exps: int, minimal_bytes: int, ceilings: list[Ceiling]) -> Record:
-    """Fill in rates and shares from the cold time."""
-    seconds = record.timings["cold"].median
+    """Fill in rates and shares from the cold time, or the eager one of a row that no graph can hold."""
+    seconds = record.timings["cold" if "cold" in record.timings else "eager"].median
     record.exps_per_s, record.bytes_per_s = exps / seconds, minimal_bytes / seconds
 
     def limit(name: str, variant: str) -> float | None:

@@ -66,8 +66,7 @@ def _table(kind: str, shapes: list[Shape], records: list[Record]) -> list[str]:
         if record.status == "measured":
             lines.append(f"| {' | '.join([*who, *_figures(record, list(titles))])} |")
         elif record.status == "wrong":
-            error = "" if record.error is None else f", rel. L2 {record.error.relative_l2:.1e}"
-            lines.append(f"| {' | '.join(who)} | WRONG{error}: {record.reason} {'| ' * (len(columns) - len(who))}")
+            lines.append(f"| {' | '.join(who)} | WRONG: {record.reason} {'| ' * (len(columns) - len(who))}".rstrip())
         else:
             left_out.setdefault(f"{record.label}, not measured ({record.reason})", []).append(_where(record))
     notes = [f"- {what}: {', '.join(dict.fromkeys(where))}" for what, where in left_out.items()]
@@ -114,11 +113,18 @@ def verdict_table(verdicts: list[Verdict]) -> list[str]:
     if not verdicts:
         return ["None: the promises are about f32 on a CPU and bf16 on a GPU."]
     lines = ["| promise | shape | threads | found | promised | verdict |", "|---|---|---|---|---|---|"]
+    unknown: dict[tuple[str, str], list[str]] = {}
     for verdict in verdicts:
+        if verdict.outcome == "not measured":
+            where = verdict.shape if verdict.threads == 0 else f"{verdict.shape} with {_threads(verdict.threads)}"
+            unknown.setdefault((verdict.promise, verdict.reason), []).append(where)
+            continue
         found = "-" if verdict.value is None else f"{verdict.value:.2f}"
         limit = f"{'at least' if verdict.at_least else 'at most'} {verdict.limit:g}"
         outcome = f"{verdict.outcome} ({verdict.reason})" if verdict.reason else verdict.outcome
-        lines.append(
-            f"| {verdict.promise} | {verdict.shape} | {verdict.threads or 'GPU'} | {found} | {limit} | {outcome} |"
-        )
+        threads = verdict.threads or "GPU"
+        lines.append(f"| {verdict.promise} | {verdict.shape} | {threads} | {found} | {limit} | {outcome} |")
+    if unknown:
+        lines.append("")
+    lines += [f"- {promise}: not measured ({why}): {', '.join(where)}" for (promise, why), where in unknown.items()]
     return lines

@@ -24,7 +24,7 @@ from serpent.model.blocks import VSSBlock
 from serpent.scan import BACKENDS
 
 PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-MOST_SETS = 64
+MOST_SETS = 256
 BACKEND = "benchmark"  # the name under which a block finds the row that is timed
 
 
@@ -104,7 +104,7 @@ def _block_call(block: VSSBlock, scan: Callable[..., Tensor], xs: list[Tensor]) 
 def make_workload(
     boundary: Boundary, shape: Shape, dtype_name: str, dtype: torch.dtype, device: torch.device, decay: Decay
 ) -> Workload:
-    """Buffers for one boundary; "" of its block where :func:`why_no_block` gives a reason is a caller's mistake."""
+    """Buffers for one boundary; a VSS block only where :func:`why_no_block` has no objection."""
     inputs = make_inputs(shape, dtype, device, decay)
     itemsize = inputs.x.element_size()
     # Between two uses of a set the others pass through the cache.

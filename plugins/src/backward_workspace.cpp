@@ -35,8 +35,7 @@ BackwardLayout backward_layout(const serpent_scan_shape& shape, const BackwardTu
   };
   const int64_t B = shape.batch, N = shape.d_state, R = shape.dt_rank;
   layout.records = place({2, B, layout.chunks, layout.tiles, 2 * N + R + 2, kBackwardChannels});
-  layout.checkpoints =
-      place({B, layout.chunks, layout.splits, layout.subtiles - 1, N, kBackwardChannels});
+  layout.checkpoints = place({B, layout.chunks, layout.splits, layout.subtiles - 1, N, kBackwardChannels});
   layout.image = place({B, layout.tokens, shape.channels});
   layout.columns = place({layout.splits, 2, B, layout.tokens, R + 2 * N});
   return layout;

@@ -7,8 +7,8 @@
 
 namespace serpent {
 
-constexpr int64_t kBackwardSubtile = 8;   // tokens whose states a thread holds at once
-constexpr int64_t kBackwardStates = 6;    // states of one channel in one thread
+constexpr int64_t kBackwardSubtile = 8;    // tokens whose states a thread holds at once
+constexpr int64_t kBackwardStates = 6;     // states of one channel in one thread
 constexpr int64_t kBackwardChannels = 32;  // of one tile, a lane each
 
 // What may be chosen freely, from 1 on: results differ by rounding only.

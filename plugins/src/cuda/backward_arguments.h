@@ -6,7 +6,6 @@
 
 #include "backward_workspace.h"
 #include "device.h"
-#include "scan_arguments.h"
 
 namespace serpent::cuda {
 
@@ -17,9 +16,10 @@ static_assert(kLanes == kWarpThreads);
 
 // Sizes, weights and workspace; the parts of the workspace are laid out as backward_workspace.h says.
 struct BackwardSizes {
-  int64_t batch, height, width, tokens, channels, chunks;
-  int tiles, splits, states, ranks, chunk_tokens, subtiles;
-  int pair;  // 0: directions 0 and 2, 1: directions 1 and 3
+  int64_t batch, height, width, tokens, channels;
+  int chunks, tiles, splits, states, ranks, chunk_tokens, subtiles;
+  int pair;               // 0: directions 0 and 2, 1: directions 1 and 3
+  double inverse_height;  // 1 / H
   const float *dt_weight, *dt_bias, *A, *D_skip;
   float *grad_dt_weight, *grad_dt_bias, *grad_A, *grad_D_skip;
   float *records, *checkpoints, *image, *columns;
@@ -32,7 +32,7 @@ struct BackwardSizes {
   //   N states that enter it; later dL/dA
   //   the sum of dt; later dL/dD_skip
   //   R of dL/d(dt_weight) and one of dL/d(dt_bias)
-  SERPENT_DEVICE float* record(int reversed, int64_t chunk_of_batch, int tile) const {
+  SERPENT_DEVICE float* record(int reversed, int chunk_of_batch, int tile) const {
     return records + ((reversed * batch * chunks + chunk_of_batch) * tiles + tile) * record_rows() * kLanes;
   }
 };
@@ -48,16 +48,24 @@ struct BackwardArguments : BackwardSizes {
 struct ChunkPixels {
   int64_t picture;       // its first pixel
   int64_t start;         // the chunk's first position in the picture
-  int64_t line, offset;  // that position's column and row, where columns are walked
+  int64_t line, offset;  // that position's column and row, along columns
   int count;
 
-  SERPENT_DEVICE ChunkPixels(const BackwardSizes& sizes, int64_t chunk_of_batch)
+  SERPENT_DEVICE ChunkPixels(const BackwardSizes& sizes, int chunk_of_batch)
       : picture(chunk_of_batch / sizes.chunks * sizes.tokens),
-        start(chunk_of_batch % sizes.chunks * sizes.chunk_tokens),
-        line(sizes.pair == 1 ? start / sizes.height : 0),
-        offset(sizes.pair == 1 ? start % sizes.height : 0),
-        count(sizes.tokens - start < sizes.chunk_tokens ? static_cast<int>(sizes.tokens - start)
-                                                        : sizes.chunk_tokens) {}
+        start(static_cast<int64_t>(chunk_of_batch % sizes.chunks) * sizes.chunk_tokens),
+        line(static_cast<int64_t>(static_cast<double>(start) * sizes.inverse_height)),
+        offset(start - line * sizes.height),
+        count(sizes.tokens - start < sizes.chunk_tokens ? static_cast<int>(sizes.tokens - start) : sizes.chunk_tokens) {
+    // start / H by a 64-bit division would cost registers. The product is off by one at most, below 2^51 pixels.
+    if (offset < 0) {
+      --line;
+      offset += sizes.height;
+    } else if (offset >= sizes.height) {
+      ++line;
+      offset -= sizes.height;
+    }
+  }
 
   SERPENT_DEVICE int in_order(int step, bool reversed) const { return reversed ? count - 1 - step : step; }
 

@@ -17,9 +17,9 @@ struct ChunkSequence {
   // Calls body(decay, value, place) for chunks begin .. end - 1, or back from end - 1, with a chunk's decay, its
   // number among `values` and where that lies.
   template <bool back, class Body>
-  SERPENT_DEVICE void walk(float* values, int64_t begin, int64_t end, const Body& body) const {
-    const int64_t count = end - begin;
-    for (int64_t done = 0; done < count; done += kCarryAhead) {
+  SERPENT_DEVICE void walk(float* values, int begin, int end, const Body& body) const {
+    const int count = end - begin;
+    for (int done = 0; done < count; done += kCarryAhead) {
       float decay[kCarryAhead];
       float value[kCarryAhead];
       float* place[kCarryAhead];
@@ -46,17 +46,13 @@ struct ChunkSequence {
 // then learns from the runs before (state) and after it (adjoint) what enters it, and walks it once more.
 SERPENT_KERNEL(kMaxCarryWarps* kLanes, 1)
 void backward_carry(const BackwardSizes sizes) {
-  int64_t rest = folded_block();
-  const auto state = static_cast<int>(rest % sizes.states);
+  auto rest = static_cast<int>(block_index().x);
+  const int state = rest % sizes.states;
   rest /= sizes.states;
-  const auto tile = static_cast<int>(rest % sizes.tiles);
+  const int tile = rest % sizes.tiles;
   rest /= sizes.tiles;
-  const int64_t image = rest % sizes.batch;
-  rest /= sizes.batch;
-  if (rest >= 2) {
-    return;
-  }
-  const bool reversed = rest == 1;
+  const bool reversed = rest % 2 == 1;
+  const int image = rest / 2;
   const int direction = sizes.pair + (reversed ? 2 : 0);
   const Lane me(sizes, tile);
 
@@ -67,9 +63,9 @@ void backward_carry(const BackwardSizes sizes) {
   const ChunkSequence chunks{record + 2 * sizes.states * kLanes,
                              (reversed ? -1 : 1) * static_cast<int64_t>(sizes.tiles) * sizes.record_rows() * kLanes,
                              me.present ? kLog2OfE * load(sizes.A + row) : 0.0F};
-  const int64_t length = (sizes.chunks + me.warps - 1) / me.warps;
-  const int64_t begin = me.warp * length < sizes.chunks ? me.warp * length : sizes.chunks;
-  const int64_t end = begin + length < sizes.chunks ? begin + length : sizes.chunks;
+  const int length = (sizes.chunks + me.warps - 1) / me.warps;
+  const int begin = me.warp * length < sizes.chunks ? me.warp * length : sizes.chunks;
+  const int end = begin + length < sizes.chunks ? begin + length : sizes.chunks;
 
   float h = 0;
   float e = 0;
@@ -79,7 +75,7 @@ void backward_carry(const BackwardSizes sizes) {
     decays *= decay;
   });
   chunks.walk<true>(adjoints, begin, end, [&](float decay, float value, float*) { e = fma(decay, e, value); });
-  auto* runs = reinterpret_cast<float(*)[3][kLanes]>(shared_memory());
+  auto* runs = reinterpret_cast<float (*)[3][kLanes]>(shared_memory());
   runs[me.warp][0][me.lane] = h;
   runs[me.warp][1][me.lane] = e;
   runs[me.warp][2][me.lane] = decays;

@@ -2,7 +2,8 @@
 //
 // A block has one chunk and the channel tiles of one split, one after the other, each under both directions. It walks
 // the chunk forward, keeping the states before every sub-tile of 8 tokens, and then back: a sub-tile's states are
-// computed once more, into registers, and its adjoints from the last token to the first.
+// computed once more, into registers, and its adjoints from the last token to the first. The registers are full of
+// them: loops outside of the walks are not unrolled.
 #pragma once
 
 #include "backward_walk.h"
@@ -20,8 +21,8 @@ struct GradientTask {
   const Lane& me;
   int direction;
   bool first_tile;  // of the split
-  float* columns;   // dL/dx_dbl of the split and the direction, from the chunk's first position on: rows of R + 2N, dt_r
-                    // and then B and C of a state side by side
+  float* columns;  // dL/dx_dbl of the split and the direction, from the chunk's first position on: rows of R + 2N, dt_r
+                   // and then B and C of a state side by side
 
   // Of a step of the chunk.
   SERPENT_DEVICE float* column_row(int step) const {
@@ -48,9 +49,11 @@ struct GradientTask {
   // place of the first warp's sums.
   SERPENT_DEVICE void finish_tokens(int first) const {
     const float skip = shared.weight[(arguments.ranks + 1) * BackwardShared::kPitch + me.lane];
+    SERPENT_UNROLL_BY(1)
     for (int t = me.warp; t < kSubtile && first + t < shared.pixels->count; t += me.warps) {
       float sum_B = 0;
       float sum_A = 0;
+      SERPENT_UNROLL_BY(1)
       for (int warp = 0; warp < me.warps; ++warp) {
         sum_B += shared.sum(warp, 0, t)[me.lane];
         sum_A += shared.sum(warp, 1, t)[me.lane];
@@ -77,6 +80,7 @@ struct GradientTask {
     const int rest = shared.pixels->count - first;
     const int count = rest < kSubtile ? rest : kSubtile;
     const int ranks = arguments.ranks;
+    SERPENT_UNROLL_BY(1)
     for (int i = static_cast<int>(thread_index()); i < count * ranks; i += static_cast<int>(block_size())) {
       const int t = i / ranks;
       const int r = i % ranks;
@@ -86,8 +90,10 @@ struct GradientTask {
       }
       add_to(column_row(first + t) + r, sum);
     }
+    SERPENT_UNROLL_BY(1)
     for (int r = me.warp; r <= ranks; r += me.warps) {
       float sum = 0;
+      SERPENT_UNROLL_BY(1)
       for (int t = 0; t < count; ++t) {
         const int64_t row = shared.tile->pixel[first / kSubtile % 2][t] * 4 + direction;
         const float input = r < ranks ? load(arguments.x_dbl + row * arguments.row_columns() + r) : 1.0F;
@@ -101,15 +107,12 @@ struct GradientTask {
 template <class T>
 SERPENT_KERNEL(kMaxGradientThreads, 1)
 void backward_gradients(const BackwardArguments<T> arguments) {
-  const auto split = static_cast<int>(folded_block() % arguments.splits);
-  const int64_t chunk = folded_block() / arguments.splits;
-  if (chunk >= arguments.batch * arguments.chunks) {
-    return;
-  }
+  const auto block = static_cast<int>(block_index().x);
+  const int split = block % arguments.splits;
+  const int chunk = block / arguments.splits;
   const int states = arguments.states;
   const int ranks = arguments.ranks;
-  float* checkpoints =
-      arguments.checkpoints + (chunk * arguments.splits + split) * (arguments.subtiles - 1) * states * kLanes;
+  float* checkpoints = arguments.checkpoints + static_cast<int64_t>(block) * (arguments.subtiles - 1) * states * kLanes;
   const int warps = static_cast<int>(block_size()) / kLanes;
   const BackwardShared shared(shared_memory(), warps, ranks);
   if (thread_index() == 0) {
@@ -143,10 +146,11 @@ void backward_gradients(const BackwardArguments<T> arguments) {
         me.write(h, checkpoints + first / kSubtile * states * kLanes);
       }
 
-      float* columns = arguments.columns + (split * 2 + reversed) * arguments.batch * arguments.tokens *
-                                               arguments.row_columns();
-      const GradientTask<T> task{arguments, shared, me, direction, tile == split,
-                                 columns + shared.pixels->position(0, false) * arguments.row_columns()};
+      float* columns =
+          arguments.columns + (split * 2 + reversed) * arguments.batch * arguments.tokens * arguments.row_columns();
+      const GradientTask<T> task{
+          arguments, shared,        me,
+          direction, tile == split, columns + shared.pixels->position(0, false) * arguments.row_columns()};
       float e[kStates];
       me.read(record, e);
       float grad_A[kStates] = {};

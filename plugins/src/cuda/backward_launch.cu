@@ -1,10 +1,9 @@
-#include "backward_launch.h"
-
 #include <algorithm>
 #include <string>
 
 #include "backward_carry.h"
 #include "backward_gradients.h"
+#include "backward_launch.h"
 #include "backward_states.h"
 #include "backward_sums.h"
 #include "failure.h"
@@ -26,8 +25,9 @@ BackwardArguments<T> arguments_of(const serpent_scan_shape& shape, const serpent
   arguments.height = shape.height;
   arguments.width = shape.width;
   arguments.tokens = layout.tokens;
+  arguments.inverse_height = 1.0 / static_cast<double>(shape.height);
   arguments.channels = shape.channels;
-  arguments.chunks = layout.chunks;
+  arguments.chunks = static_cast<int>(layout.chunks);
   arguments.tiles = static_cast<int>(layout.tiles);
   arguments.splits = static_cast<int>(layout.splits);
   arguments.states = static_cast<int>(shape.d_state);
@@ -54,6 +54,18 @@ BackwardArguments<T> arguments_of(const serpent_scan_shape& shape, const serpent
   return arguments;
 }
 
+Index3 grid_of(std::initializer_list<int64_t> sides) {
+  int64_t blocks = 1;
+  for (const int64_t side : sides) {
+    if (side > INT32_MAX / blocks) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT,
+           "batch * height * width * channels is too large: the CUDA backward pass runs at most 2^31 - 1 blocks");
+    }
+    blocks *= side;
+  }
+  return {static_cast<unsigned>(blocks), 1, 1};
+}
+
 unsigned threads_of(int64_t warps, int64_t most) {
   return static_cast<unsigned>(std::clamp<int64_t>(warps, 1, most) * kLanes);
 }
@@ -66,15 +78,15 @@ void launch_pairs(BackwardArguments<T> arguments, int64_t warps, void* stream) {
   const unsigned sum_threads = threads_of(images / 8, kMaxSumWarps);
   const int summed_rows = arguments.record_rows() - arguments.states;
   for (arguments.pair = 0; arguments.pair < 2; ++arguments.pair) {
-    launch(backward_states<T>, folded_grid(images * 2 * arguments.tiles), threads,
+    launch(backward_states<T>, grid_of({images, 2, arguments.tiles}), threads,
            BackwardShared::bytes_of_states(warps, arguments.ranks), stream, arguments);
-    launch(backward_carry, folded_grid(2 * arguments.batch * arguments.tiles * arguments.states), carry_threads,
+    launch(backward_carry, grid_of({2, arguments.batch, arguments.tiles, arguments.states}), carry_threads,
            carry_threads * 3 * sizeof(float), stream, arguments);
-    launch(backward_gradients<T>, folded_grid(images * arguments.splits), threads,
+    launch(backward_gradients<T>, grid_of({images, arguments.splits}), threads,
            BackwardShared::bytes(warps, arguments.ranks), stream, arguments);
-    launch(backward_weight_sums, folded_grid(int64_t{2} * arguments.tiles * summed_rows), sum_threads, sum_threads * sizeof(double),
+    launch(backward_weight_sums, grid_of({2, arguments.tiles, summed_rows}), sum_threads, sum_threads * sizeof(double),
            stream, arguments);
-    launch(backward_columns<T>, folded_grid(images), kColumnThreads, 0, stream, arguments);
+    launch(backward_columns<T>, grid_of({images}), kColumnThreads, 0, stream, arguments);
   }
 }
 

@@ -14,14 +14,11 @@ constexpr int kMaxStateThreads = 352;  // 11 warps of 6 states
 template <class T>
 SERPENT_KERNEL(kMaxStateThreads, 1)
 void backward_states(const BackwardArguments<T> arguments) {
-  int64_t rest = folded_block();
-  const auto tile = static_cast<int>(rest % arguments.tiles);
+  auto rest = static_cast<int>(block_index().x);
+  const int tile = rest % arguments.tiles;
   rest /= arguments.tiles;
   const bool reversed = rest % 2 == 1;
-  const int64_t chunk = rest / 2;
-  if (chunk >= arguments.batch * arguments.chunks) {
-    return;
-  }
+  const int chunk = rest / 2;
   const int direction = arguments.pair + (reversed ? 2 : 0);
   const Lane me(arguments, tile);
   const BackwardShared shared(shared_memory(), me.warps, arguments.ranks);

@@ -13,15 +13,11 @@ constexpr unsigned kColumnThreads = 256;
 SERPENT_KERNEL(kMaxSumWarps* kLanes, 1)
 void backward_weight_sums(const BackwardSizes sizes) {
   const int rows = sizes.record_rows() - sizes.states;
-  int64_t rest = folded_block();
-  const auto row = static_cast<int>(rest % rows);
+  auto rest = static_cast<int>(block_index().x);
+  const int row = rest % rows;
   rest /= rows;
-  const auto tile = static_cast<int>(rest % sizes.tiles);
-  rest /= sizes.tiles;
-  if (rest >= 2) {
-    return;
-  }
-  const auto reversed = static_cast<int>(rest);
+  const int tile = rest % sizes.tiles;
+  const int reversed = rest / sizes.tiles;
   const int direction = sizes.pair + 2 * reversed;
   const int warps = static_cast<int>(block_size()) / kLanes;
   const int warp = static_cast<int>(thread_index()) / kLanes;
@@ -32,9 +28,9 @@ void backward_weight_sums(const BackwardSizes sizes) {
   double sum = 0;
   SERPENT_UNROLL_BY(4)
   for (int64_t chunk = warp; chunk < sizes.batch * sizes.chunks; chunk += warps) {
-    sum += static_cast<double>(parts[chunk * stride]);
+    sum += parts[chunk * stride];
   }
-  auto* sums = reinterpret_cast<double(*)[kLanes]>(shared_memory());
+  auto* sums = reinterpret_cast<double (*)[kLanes]>(shared_memory());
   sums[warp][lane] = sum;
   SERPENT_BLOCK_SYNC(weight_parts_summed);
 
@@ -62,11 +58,7 @@ void backward_weight_sums(const BackwardSizes sizes) {
 template <class T>
 SERPENT_KERNEL(kColumnThreads, 1)
 void backward_columns(const BackwardArguments<T> arguments) {
-  const int64_t chunk = folded_block();
-  if (chunk >= arguments.batch * arguments.chunks) {
-    return;
-  }
-  const ChunkPixels pixels(arguments, chunk);
+  const ChunkPixels pixels(arguments, static_cast<int>(block_index().x));
   const int warps = static_cast<int>(block_size()) / kLanes;
   const int warp = static_cast<int>(thread_index()) / kLanes;
   const int lane = static_cast<int>(thread_index()) % kLanes;

@@ -137,6 +137,7 @@ SERPENT_DEVICE void stage_weight(const BackwardSizes& sizes, const BackwardShare
 template <bool adjoint, class T>
 SERPENT_DEVICE void stage_tokens(const BackwardArguments<T>& arguments, const BackwardShared& shared, const Lane& me,
                                  int direction, int first) {
+  SERPENT_UNROLL_BY(4)
   for (int t = me.warp; t < kSubtile; t += me.warps) {
     const bool inside = first + t < shared.pixels->count;
     const int64_t pixel = shared.pixels->pixel(arguments, inside ? first + t : first, direction >= 2);

@@ -17,8 +17,8 @@ SERPENT_DEVICE float merge(float low, float high, int mask, int lane) {
 // Tokens whose arithmetic the compiler may overlap: with all 8 of a sub-tile it runs out of registers.
 constexpr int kHalf = kSubtile / 2;
 
-// Sums over the 32 channels of a warp, of one number for each of its 6 states and of 8 tokens: 3 of these 48 sums end in
-// each lane of a half-warp, less the addition of both half-warps.
+// Sums over the 32 channels of a warp, of one number for each of its 6 states and of 8 tokens: 3 of these 48 sums end
+// in each lane of a half-warp, less the addition of both half-warps.
 struct ChannelSums {
   static constexpr int kPairs = kStates / 2;
   static_assert(kStates == 2 * kPairs && kHalf == 4);

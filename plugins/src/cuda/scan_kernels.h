@@ -49,6 +49,7 @@ SERPENT_DEVICE void share_part(const ScanSizes& sizes, const ScanShared<T, V>& s
 template <class T, class V>
 SERPENT_DEVICE void pass_parts(const ScanSizes& sizes, const ScanShared<T, V>& shared, const ScanWarp& me, int count,
                                ScanStates<V>& states) {
+  SERPENT_UNROLL_BY(1)
   for (int part = 0; part < count; ++part) {
     const auto& left = shared.parts[part * sizes.directions + me.slot];
     states.pass_through(sizes, [&](int i, int c) { return left[i][c][me.lane]; });
@@ -106,6 +107,7 @@ void scan_states(const ScanArguments<T> arguments) {
 // y of the block's channels, where it has scanned all directions of a picture.
 template <class T, class V>
 SERPENT_DEVICE void sum_images(const ScanArguments<T>& arguments, const ScanWarp& me) {
+  SERPENT_UNROLL_BY(1)
   for (int64_t i = thread_index(); i < arguments.tokens * V::kTileChannels; i += block_size()) {
     const int64_t channel = me.first_channel + i % V::kTileChannels;
     if (channel < arguments.channels) {

@@ -133,11 +133,13 @@ class ScanStage {
       return;
     }
     const int needed = arguments_.row_columns() - (kNeedsC ? 0 : arguments_.states);
+    SERPENT_UNROLL_BY(1)
     for (int i = me_.lane; i < count * needed; i += kLanes) {
       const int t = i / needed;
       const int e = i % needed;
       tile_.rows[t][place_of(e)] = load(arguments_.x_dbl + places[t].row + e);
     }
+    SERPENT_UNROLL_BY(1)
     for (int i = me_.lane; i < count * V::kTileChannels; i += kLanes) {
       const int t = i / V::kTileChannels;
       const int c = i % V::kTileChannels;
@@ -237,6 +239,7 @@ class ScanStage {
         }
       }
     } else {
+      SERPENT_UNROLL_BY(1)
       for (int r = 0; r < arguments_.ranks; ++r) {
         SERPENT_UNROLL
         for (int c = 0; c < kChannels; ++c) {

@@ -8,8 +8,8 @@
 
 namespace serpent::cuda {
 
-constexpr int kMaxStates = 64;  // N
-constexpr int kMaxRanks = 64;   // R
+constexpr int kMaxStates = 64;  // the largest N
+constexpr int kMaxRanks = 64;   // the largest R
 
 // kSharers neighbouring lanes have the same kOwnChannels channels, and kOwnStates states each of every one of them: a
 // lane's i-th state is i * kSharers + its place among the sharers, and its c-th channel lies c * kGroups further.
@@ -46,6 +46,7 @@ struct ScanVariant {
   static constexpr bool kVectors = kN > 0 && kR > 0 && kR % 2 == 0;
   static constexpr int kColumns = kR + 2 * kN;
 
+  static_assert(kOwnStates * kSharers == kMaxStates || (kN > 0 && kR > 0));
   static_assert(kN == 0 || (kN <= kOwnStates * kSharers && kN > (kOwnStates - 1) * kSharers));
 };
 
@@ -58,10 +59,9 @@ using Scan43 = ScanVariant<11, 4, 2, 43, 16, 8, 2>;
 using Scan11Narrow = ScanVariant<6, 2, 2, 11, 4, 4, 16>;
 using Scan22Narrow = ScanVariant<6, 4, 2, 22, 8, 4, 16>;
 using Scan43Narrow = ScanVariant<6, 8, 2, 43, 16, 4, 16>;
-using ScanAny16 = ScanVariant<16, 1, 1, 0, 0, 4, 8>;
-using ScanAny64 = ScanVariant<16, 4, 1, 0, 0, 4, 8>;
+using ScanAny = ScanVariant<16, 4, 1, 0, 0, 4, 2>;
 
-enum class ScanKernels { k6, k11, k22, k43, k11Narrow, k22Narrow, k43Narrow, kAny16, kAny64 };
+enum class ScanKernels { k6, k11, k22, k43, k11Narrow, k22Narrow, k43Narrow, kAny };
 
 // visit(V{}) with the variant of that name.
 template <class Visit>
@@ -81,10 +81,8 @@ auto visit_variant(ScanKernels kernels, const Visit& visit) {
       return visit(Scan22Narrow{});
     case ScanKernels::k43Narrow:
       return visit(Scan43Narrow{});
-    case ScanKernels::kAny16:
-      return visit(ScanAny16{});
     default:
-      return visit(ScanAny64{});
+      return visit(ScanAny{});
   }
 }
 

@@ -25,8 +25,7 @@ constexpr std::array kVariants = {
     VariantInfo{"n11-narrow", ScanKernels::k11Narrow, ScanForm::kChunks, 11, 4, false},
     VariantInfo{"n22-narrow", ScanKernels::k22Narrow, ScanForm::kChunks, 22, 8, false},
     VariantInfo{"n43-narrow", ScanKernels::k43Narrow, ScanForm::kChunks, 43, 16, false},
-    VariantInfo{"any16", ScanKernels::kAny16, ScanForm::kChunks, 16, kMaxRanks, true},
-    VariantInfo{"any64", ScanKernels::kAny64, ScanForm::kChunks, kMaxStates, kMaxRanks, true},
+    VariantInfo{"any", ScanKernels::kAny, ScanForm::kChunks, kMaxStates, kMaxRanks, true},
 };
 
 constexpr int64_t kBusyWarps = 8;    // of a multiprocessor, that hide each other's latency: two a scheduler

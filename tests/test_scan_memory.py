@@ -1,0 +1,88 @@
+"""Memory of a training step beyond inputs, outputs and gradients, against what the operator's docstring states."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serpent import native
+from serpent.native import ScanShape
+
+# Threads' stacks, and what allocators keep: the rest of the process does not grow with the picture.
+SLACK = 4 << 20
+
+STEP = """
+import json, sys, torch, serpent.scan
+height, width, D, N, R, dtype, threads = json.loads(sys.argv[1])
+dtype = getattr(torch, dtype)
+torch.set_num_threads(threads)
+scan = torch.ops.serpent.selective_scan_2d
+weights = torch.float64 if dtype == torch.float64 else torch.float32
+
+def leaves(height, width):
+    make = lambda *shape, dtype=weights: torch.full(shape, 0.1, dtype=dtype)
+    inputs = (make(1, height, width, D, dtype=dtype), make(1, height, width, 4 * (R + 2 * N), dtype=dtype),
+              make(4, D, R), make(4, D), -make(4, D, N), make(4, D))
+    return [tensor.requires_grad_() for tensor in inputs]
+
+def status(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
+
+def measured(step):
+    with open("/proc/self/clear_refs", "w") as peak:
+        peak.write("5")  # from here on VmHWM is the peak
+    before = status("VmRSS")
+    result = step()
+    kept = sum(tensor.nbytes for tensor in result)
+    return status("VmHWM") - before - kept, result
+
+small = leaves(8, 8)
+torch.autograd.grad(scan(*small), small, torch.ones_like(small[0]))  # loads what loads at first use
+inputs = leaves(height, width)
+grad_y = torch.full_like(inputs[0], 0.1)
+forward, (y,) = measured(lambda: [scan(*inputs)])
+backward, _ = measured(lambda: torch.autograd.grad(y, inputs, grad_y))
+print(json.dumps([forward, backward]))
+"""
+
+
+def stated(D: int, N: int, R: int, dtype: str, threads: int) -> tuple[float, float]:
+    """Bytes a pixel on the CPU, forward and backward, as the docstring of the operator gives them."""
+    S = 8 if dtype == "float64" else 4
+    W = 128 // S
+    tasks = min(threads, 4 * math.ceil(D / W))
+    sums = S * (D + 4 * (R + 2 * N)) if dtype in ("float16", "bfloat16") else 0
+    return 64 * 4 * math.ceil(tasks / 4), tasks * S * (W + R + 2 * N + N * W / 32) + sums
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_cpu_needs_what_the_docstring_states(dtype: str, threads: int) -> None:
+    height, width, D, N, R = 500, 601, 40, 2, 1
+    arguments = json.dumps([height, width, D, N, R, dtype, threads])
+    run = subprocess.run([sys.executable, "-c", STEP, arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    measured = json.loads(run.stdout)
+    for what, bytes_measured, per_pixel in zip(("forward", "backward"), measured, stated(D, N, R, dtype, threads)):
+        limit = per_pixel * height * width
+        assert limit > 8 * SLACK  # else this says nothing
+        assert 0.8 * limit <= bytes_measured <= limit + SLACK, f"{what}: {bytes_measured / limit:.3f} of what is stated"
+
+
+@pytest.mark.parametrize("D_N_R", [(64, 6, 2), (128, 11, 4), (256, 22, 8), (512, 43, 16)], ids=str)
+def test_the_cuda_workspaces_are_what_the_docstring_states(D_N_R: tuple[int, int, int]) -> None:
+    D, N, R = D_N_R
+    shape = ScanShape(1, 1024, 1024, D, N, R, "bf16")
+    pixels = shape.height * shape.width
+    forward = native.library().workspace_size(shape) / pixels
+    backward = native.library().backward_workspace_size(shape) / pixels
+    # Parts are aligned to 256 bytes, which a pixel does not notice.
+    assert forward == pytest.approx(D * (8 + (N + 1) / 16), rel=1e-3)
+    assert backward == pytest.approx(D * (2 * N + R + 2) / 8 + 14 * N + 4 * D + 8 * (R + 2 * N), rel=1e-3)
