@@ -63,7 +63,7 @@ def test_the_entry_points_of_the_library(twin: Twin, which: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_variant(twin: Twin, dtype: str) -> None:
-    # An even number of channels is copied in pairs; 33 leave the last pair, and all but one lane of a tile, without one.
+    # An even number of channels is copied in pairs; an odd one leaves the last pair without its second.
     for name, states, ranks in twin.variants():
         for channels in (33, 34):
             shape = f"shape=1,3,7,{channels},{states},{ranks}"

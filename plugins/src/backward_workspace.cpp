@@ -1,6 +1,7 @@
 #include "backward_workspace.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "workspace.h"
 

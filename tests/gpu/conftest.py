@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from serpent import native
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On the CPU one dtype is enough: there it is these tests that are tried, and others that try its kernel."""
+    left_out = []
+    for item in items:
+        chosen = getattr(item, "callspec", None)
+        given = chosen.params if chosen is not None and item.path.is_relative_to(Path(__file__).parent) else {}
+        if given.get("device") == "cpu" and given.get("dtype", torch.bfloat16) not in (torch.bfloat16, "bf16"):
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.require("cuda"))])

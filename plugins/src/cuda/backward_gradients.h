@@ -118,7 +118,6 @@ void backward_gradients(const BackwardArguments<T> arguments) {
   if (thread_index() == 0) {
     *shared.pixels = ChunkPixels(arguments, chunk);
   }
-  clear_padding(arguments, shared, warps);
 
   for (int tile = split; tile < arguments.tiles; tile += arguments.splits) {
     const Lane me(arguments, tile);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <initializer_list>
 #include <string>
 
 #include "backward_carry.h"
@@ -66,27 +67,26 @@ Index3 grid_of(std::initializer_list<int64_t> sides) {
   return {static_cast<unsigned>(blocks), 1, 1};
 }
 
-unsigned threads_of(int64_t warps, int64_t most) {
-  return static_cast<unsigned>(std::clamp<int64_t>(warps, 1, most) * kLanes);
-}
+unsigned threads_of(int64_t warps, int64_t most) { return static_cast<unsigned>(std::min(warps, most) * kLanes); }
 
 template <class T>
-void launch_pairs(BackwardArguments<T> arguments, int64_t warps, void* stream) {
-  const int64_t images = arguments.batch * arguments.chunks;
+void launch_pairs(BackwardArguments<T> arguments, const BackwardLayout& layout, void* stream) {
+  const int64_t chunks = arguments.batch * layout.chunks;
+  const int64_t warps = layout.warps;
   const auto threads = static_cast<unsigned>(warps * kLanes);
-  const unsigned carry_threads = threads_of(arguments.chunks / (2 * kCarryAhead), kMaxCarryWarps);
-  const unsigned sum_threads = threads_of(images / 8, kMaxSumWarps);
+  const unsigned carry_threads = threads_of((layout.chunks + 1) / 2, kMaxCarryWarps);
+  const unsigned sum_threads = threads_of(chunks, kMaxSumWarps);
   const int summed_rows = arguments.record_rows() - arguments.states;
   for (arguments.pair = 0; arguments.pair < 2; ++arguments.pair) {
-    launch(backward_states<T>, grid_of({images, 2, arguments.tiles}), threads,
+    launch(backward_states<T>, grid_of({chunks, 2, layout.tiles}), threads,
            BackwardShared::bytes_of_states(warps, arguments.ranks), stream, arguments);
-    launch(backward_carry, grid_of({2, arguments.batch, arguments.tiles, arguments.states}), carry_threads,
+    launch(backward_carry, grid_of({2, arguments.batch, layout.tiles, arguments.states}), carry_threads,
            carry_threads * 3 * sizeof(float), stream, arguments);
-    launch(backward_gradients<T>, grid_of({images, arguments.splits}), threads,
+    launch(backward_gradients<T>, grid_of({chunks, layout.splits}), threads,
            BackwardShared::bytes(warps, arguments.ranks), stream, arguments);
-    launch(backward_weight_sums, grid_of({2, arguments.tiles, summed_rows}), sum_threads, sum_threads * sizeof(double),
+    launch(backward_weight_sums, grid_of({2, layout.tiles, summed_rows}), sum_threads, sum_threads * sizeof(double),
            stream, arguments);
-    launch(backward_columns<T>, grid_of({images}), kColumnThreads, 0, stream, arguments);
+    launch(backward_columns<T>, grid_of({chunks}), kColumnThreads, 0, stream, arguments);
   }
 }
 
@@ -109,7 +109,7 @@ void launch_backward(const serpent_scan_shape& shape, const serpent_scan_tensors
   }
   const BackwardLayout layout = backward_layout(shape, tuning);
   const auto run = [&]<class T>(T) {
-    launch_pairs(arguments_of<T>(shape, tensors, gradients, layout, workspace), layout.warps, stream);
+    launch_pairs(arguments_of<T>(shape, tensors, gradients, layout, workspace), layout, stream);
   };
   switch (shape.dtype) {
     case SERPENT_DTYPE_F32:

@@ -28,7 +28,6 @@ void backward_states(const BackwardArguments<T> arguments) {
   if (thread_index() == 0) {
     *shared.pixels = ChunkPixels(arguments, chunk);
   }
-  clear_padding(arguments, shared, me.warps);
   stage_weight(arguments, shared, me, direction);
   SERPENT_BLOCK_SYNC(state_weight_staged);
 

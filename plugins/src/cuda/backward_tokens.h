@@ -4,11 +4,12 @@
 
 #include "backward_arguments.h"
 #include "scan_math.h"
+#include "shape.h"
 
 namespace serpent::cuda {
 
-// Of one thread: its channel, and kStates of that channel's states. Those past the last state are given B = C = 0 and
-// no decay, so that they stay zero.
+// Of one thread: its channel, and kStates of that channel's states. What it computes for states past the last one, from
+// whatever their B and C are, nobody reads: zeros in their place would become NaN where dt or x is infinite.
 struct Lane {
   int warps, warp, lane, first_state, states;
   int64_t channel;
@@ -86,12 +87,12 @@ struct BackwardShared {
         sums(weight + (ranks + 2) * kPitch),
         weight_sums(sums + warps * 2 * kSubtile * kPitch) {}
 
-  static size_t bytes_of_states(int64_t warps, int64_t ranks) {
+  static constexpr size_t bytes_of_states(int64_t warps, int64_t ranks) {
     return sizeof(TokenTile) + kPixelBytes + static_cast<size_t>(kSubtile * warps) * sizeof(Projections) +
            static_cast<size_t>((ranks + 2) * kPitch) * sizeof(float);
   }
 
-  static size_t bytes(int64_t warps, int64_t ranks) {
+  static constexpr size_t bytes(int64_t warps, int64_t ranks) {
     return bytes_of_states(warps, ranks) +
            static_cast<size_t>(warps * 2 * kSubtile * kPitch + (ranks + 1) * kLanes) * sizeof(float);
   }
@@ -101,24 +102,14 @@ struct BackwardShared {
   }
 };
 
+static_assert(BackwardShared::bytes((kMaxCudaState + kStates - 1) / kStates, kMaxCudaDtRank) <= kMaxSharedBytes);
+
 // softplus as in scan_math.h, and its slope 1 / (1 + exp(-v)).
 SERPENT_DEVICE void softplus_and_slope(float v, float& value, float& slope) {
   const float e = exp2_fast((v < 0 ? v : -v) * kLog2OfE);
   const float r = reciprocal_fast(1.0F + e);
   value = fma(e, log1p_ratio(e), v > 0 ? v : 0.0F);
   slope = v > 0 ? r : e * r;
-}
-
-// States past the last one, which staging does not write.
-SERPENT_DEVICE void clear_padding(const BackwardSizes& sizes, const BackwardShared& shared, int warps) {
-  const int padded = warps * kStates;
-  const int absent = padded - sizes.states;
-  for (int i = static_cast<int>(thread_index()); i < kSubtile * absent; i += static_cast<int>(block_size())) {
-    const int state = sizes.states + i % absent;
-    Projections& place = shared.projections[state / kStates * kSubtile + i / absent];
-    place.B[state % kStates] = 0;
-    place.C[state % kStates] = 0;
-  }
 }
 
 SERPENT_DEVICE void stage_weight(const BackwardSizes& sizes, const BackwardShared& shared, const Lane& me,

@@ -142,10 +142,12 @@ SERPENT_DEVICE ProjectionSums walk_back(const BackwardShared& shared, const Lane
       for (int i = 0; i < kStates; ++i) {
         const float g = fma(token.C[i], grad_y, e[i]);
         grad_B[i] = dt_x * g;
-        sum_B = fma(token.B[i], g, sum_B);
         e[i] = exp2_fast(dt * rate[i]) * g;
         const float kept = e[i] * h[1][s][i];
-        sum_A = fma(rate[i], kept, sum_A);
+        if (i < me.states) {
+          sum_B = fma(token.B[i], g, sum_B);
+          sum_A = fma(rate[i], kept, sum_A);
+        }
         if (t < count) {  // a state that is not finite must not reach dL/dA through dt = 0
           grad_A[i] = fma(dt, kept, grad_A[i]);
         }

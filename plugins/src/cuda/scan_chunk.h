@@ -218,13 +218,13 @@ SERPENT_DEVICE void scan_chunk(const ScanArguments<T>& arguments, const ScanWarp
     SERPENT_UNROLL_BY(1)
     for (const int end = phase == 0 ? half : me.count; done < end;) {
       const auto* places = tile.places[parity];
+      stage.widen(places, count);
+      SERPENT_WARP_SYNC(tile_widened);
+      stage.project();
       float written[V::kOwnChannels] = {};  // by the other direction
       if (phase == 1) {
         output.read(places[0].y, written);
       }
-      stage.widen(places, count);
-      SERPENT_WARP_SYNC(tile_widened);
-      stage.project();
       done += count;
       const int next = tile_count(done);
       walk.advance(count);
