@@ -34,14 +34,18 @@ class Twin:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self._folder = folder
+        self._built: set[str] = set()
 
     def build(self, program: str) -> Path:
-        """The path of ``program``, a target of plugins/tests/twin/CMakeLists.txt, built if it was not yet."""
+        """The path of ``program``, a target of plugins/tests/twin/CMakeLists.txt, built at the first call."""
+        if program in self._built:
+            return self._folder / program
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (self._folder / "CMakeCache.txt").exists():
                 _run("cmake", "-S", str(REPOSITORY / "plugins" / "tests" / "twin"), "-B", str(self._folder))
             _run("cmake", "--build", str(self._folder), "--target", program, "--parallel", str(os.cpu_count()))
+        self._built.add(program)
         return self._folder / program
 
     def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -139,7 +139,7 @@ def test_a_row_that_cannot_run_says_why() -> None:
     def breaks(*_: Tensor) -> Tensor:
         raise RuntimeError("no such\ndevice")
 
-    peer, ours = group.measure(
+    ours, peer = group.measure(
         run_of(Row("chunked", breaks), Row("serpent", breaks, peer=False)), "SS2D", parse_shapes(TINY)[0]
     )
     assert (peer.status, peer.reason) == ("not measured", "RuntimeError: no such device")
@@ -219,12 +219,14 @@ def test_the_cuda_ceilings_compile() -> None:
     nvcc = build.cuda_compiler()
     if nvcc is None:
         pytest.skip("no nvcc on this machine")
-    library = Path(ceilings.compile_cuda(nvcc, "sm_90"))
-    exported = {
-        name for name in ("ceiling_exp", "ceiling_fma", "ceiling_copy") if name.encode() in library.read_bytes()
-    }
-    assert exported == {"ceiling_exp", "ceiling_fma", "ceiling_copy"}
-    assert b"ex2.approx.ftz.f32" in library.read_bytes() or b"sm_90" in library.read_bytes()
+    library = ctypes.CDLL(ceilings.compile_cuda(nvcc, "sm_90"))
+    library.ceiling_fma.restype = library.ceiling_copy.restype = library.ceiling_exp.restype = ctypes.c_double
+    library.ceiling_status_text.restype = ctypes.c_char_p
+    if not torch.cuda.is_available():  # then each says so, as the negative CUDA status
+        rates = (library.ceiling_exp(None, 1), library.ceiling_fma(None, 1))
+        rates += (library.ceiling_copy(None, None, ctypes.c_int64(16), 1),)
+        assert [rate < 0 for rate in rates] == [True] * 3
+        assert b"CUDA" in library.ceiling_status_text(int(-rates[0]))
 
 
 # The whole

@@ -18,23 +18,32 @@ DTYPES = ("f32", "f16", "bf16")
 # B, H, W, D, N, R. Chunks are of 8 tokens here: 15, 16 and 17 tokens are just under, at and just over two of them.
 SHAPES = {
     "one-pixel": "1,1,1,5,3,2",
-    "one-row": "1,1,37,33,6,2",
-    "one-column": "1,37,1,31,6,2",
+    "one-row": "1,1,19,33,6,2",
+    "one-column": "1,19,1,31,6,2",
     "15-tokens": "1,3,5,32,6,2",
     "16-tokens": "1,4,4,32,6,2",
     "17-tokens": "1,17,1,32,6,2",
-    "three-pictures": "3,5,3,33,6,2",
+    "three-pictures": "3,3,3,33,6,2",
     "one-channel": "1,3,7,1,6,2",
-    "65-channels": "1,3,5,65,6,2",
-    "70-channels": "1,3,3,70,11,4",
+    "65-channels": "1,3,3,65,6,2",
+    "70-channels": "1,3,3,70,7,3",
     "one-state": "1,3,7,17,1,1",
-    "64-states": "1,3,4,9,64,5",
+    "64-states": "1,3,3,9,64,5",
     "rank-64": "1,3,4,9,5,64",
-    "64-states-rank-64": "1,2,5,3,64,64",
-    "network-c64": "1,3,7,34,11,4",
-    "network-c128": "1,3,7,34,22,8",
-    "network-c256": "1,3,7,34,43,16",
+    "64-states-rank-64": "1,1,3,3,64,64",
+    "network-c64": "1,3,3,34,11,4",
+    "network-c128": "1,3,3,6,22,8",
+    "network-c256": "1,3,3,6,43,16",
 }
+# An element's type matters where it is loaded and stored: the backward pass, slow here, needs few shapes for that.
+ANY_TYPE = ("one-pixel", "one-row", "three-pictures", "70-channels")
+CASES = [
+    pytest.param(which, shape, dtype, id=f"{which}-{name}-{dtype}")
+    for which in PASSES
+    for name, shape in SHAPES.items()
+    for dtype in DTYPES
+    if which == "forward" or dtype == "f32" or name in ANY_TYPE
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +57,7 @@ def check(twin: Twin, *words: str) -> None:
     assert result.returncode == 0, f"cuda_twin {' '.join(words)}\n{result.stdout}{result.stderr}"
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize(("which", "shape", "dtype"), CASES)
 def test_error_against_the_oracle(twin: Twin, which: str, shape: str, dtype: str) -> None:
     check(twin, which, f"shape={shape}", f"dtype={dtype}", "chunk=8")
 
@@ -58,7 +65,7 @@ def test_error_against_the_oracle(twin: Twin, which: str, shape: str, dtype: str
 @pytest.mark.parametrize("which", PASSES)
 def test_the_entry_points_of_the_library(twin: Twin, which: str) -> None:
     # Without a tuning the program calls what the C interface calls, on a workspace of the size that it states.
-    check(twin, which, "shape=2,3,7,33,6,2")
+    check(twin, which, "shape=2,3,3,33,6,2")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -78,7 +85,7 @@ def test_every_number_of_parts(twin: Twin, parts: int) -> None:
 
 @pytest.mark.parametrize("warps", [1, 3, 100])
 def test_every_split_of_the_channels(twin: Twin, warps: int) -> None:
-    check(twin, "backward", "shape=1,3,5,97,6,2", f"warps={warps}", "chunk=8")
+    check(twin, "backward", "shape=1,3,3,97,6,2", f"warps={warps}", "chunk=8")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_every_split_of_the_channels(twin: Twin, warps: int) -> None:
     [*(("forward", chunk) for chunk in (1, 2, 5, 16, 64)), *(("backward", chunk) for chunk in (8, 16, 24, 64))],
 )
 def test_every_length_of_chunks(twin: Twin, which: str, chunk: int) -> None:
-    check(twin, which, "shape=1,5,7,33,6,2", f"chunk={chunk}")
+    check(twin, which, "shape=1,5,7,5,6,2", f"chunk={chunk}")
 
 
 @pytest.mark.parametrize("which", PASSES)
@@ -104,14 +111,14 @@ def test_an_unknown_variant_is_refused_by_name(twin: Twin, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("which", PASSES)
 def test_error_of_slow_decay(twin: Twin, which: str) -> None:
-    check(twin, which, "shape=1,20,20,8,6,2", "data=slow-decay", "runs=1")
+    check(twin, which, "shape=1,16,16,3,6,2", "data=slow-decay", "runs=1")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [32, 33])
 @pytest.mark.parametrize("which", PASSES)
 def test_pointers_are_aligned_to_their_element_only(twin: Twin, which: str, channels: int, dtype: str) -> None:
-    check(twin, which, f"shape=1,3,5,{channels},6,2", f"dtype={dtype}", "chunk=8", "offset=1")
+    check(twin, which, f"shape=1,3,3,{channels},6,2", f"dtype={dtype}", "chunk=8", "offset=1")
 
 
 # Two pictures of 3 x 4 pixels, 5 channels, 3 states, rank 2: x has rows of 5, x_dbl rows of 4 * (2 + 2 * 3) = 32.

@@ -79,6 +79,21 @@ def test_the_runtime_imports_without_any_extra(module: str) -> None:
     assert not top_level_modules_after(f"import {module}") & HEAVY
 
 
+def test_the_network_and_its_gradients_need_torch_alone() -> None:
+    pytest.importorskip("torch", reason="the network needs the extra torch")
+    code = """
+import sys, warnings
+sys.modules.update(dict.fromkeys(["numpy", "safetensors", "PIL", "click", "rich", "onnx", "mamba_ssm"]))
+warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+import torch, serpent, serpent.scan
+model = serpent.create_model("L", embed_dim=8, num_scales=1, depth=1)
+model(torch.rand(1, 3, 8, 8)).sum().backward()
+print(all(parameter.grad is not None for parameter in model.parameters()))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
+
+
 @pytest.mark.parametrize("name", serpent.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     pytest.importorskip("torch", reason="create_model, load_model and save_model need the extra torch")

@@ -37,11 +37,8 @@ class StandIn:
         self.path = self._real.path
         self.given: list[tuple[ScanShape, int, int, int, Any]] = []
 
-    def workspace_size(self, shape: ScanShape) -> int:
-        return self._real.workspace_size(shape)
-
-    def backward_workspace_size(self, shape: ScanShape) -> int:
-        return self._real.backward_workspace_size(shape)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
     def scan_cuda(self, shape: ScanShape, pointers: ScanPointers, workspace: int, size: int, stream: int) -> None:
         self.given.append((shape, workspace, size, stream, Entered.device))

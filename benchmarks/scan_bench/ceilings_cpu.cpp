@@ -60,6 +60,7 @@ double rate(int64_t threads, double seconds, const MakeBody& make_body) {
     body();
     ready.fetch_add(1);
     while (ready.load() < threads) {
+      std::this_thread::yield();
     }
     const auto start = Clock::now();
     std::chrono::duration<double> passed{};

@@ -45,11 +45,6 @@ class Run:
     plan: Plan
     decay: Decay = "usual"
 
-    @property
-    def best_isa(self) -> str:
-        """The row variant that the library itself would choose on this CPU; "" on a GPU."""
-        return next((row.variant for row in self.rows if row.in_one_row), "")
-
 
 Entry = tuple[int, Mode]  # index of a record, and what is timed
 
@@ -69,6 +64,8 @@ def measure(run: Run, boundary: Boundary, shape: Shape) -> list[Record]:
         for threads in run.threads
         for row in rows
     ]
+    if not records:
+        return []
     reason = why_no_block(shape) if boundary == "VSS block" else ""
     if reason or run.plan.expired:
         return [replace(record, reason=reason or TIME_LIMIT) for record in records]
@@ -106,7 +103,7 @@ def _measure(run: Run, shape: Shape, rows: list[tuple[Row, int]], records: list[
             dropped.add(index)  # a variant that does not take the shape is no row of it
             continue
         outcome = "checked" if (index, "cold") in entries else f"{record.status}, {record.reason}"
-        say(f"{boundary}, {record.shape}, {record.label}, {f'{threads} threads' if threads else 'GPU'}: {outcome}")
+        say(f"{boundary}, {record.shape}, {record.label}, {_where(threads)}: {outcome}")
     say(f"{boundary}, {shape.name}: timing")
     timings = interleave(entries, run.plan)
     for (index, mode), timing in timings.items():
@@ -176,6 +173,10 @@ def _bursts(
             raise
         record.reason = f"no CUDA graph: {' '.join(str(error).split())[:200]}"
     return bursts
+
+
+def _where(threads: int) -> str:
+    return "GPU" if threads == 0 else "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def say(text: str) -> None:

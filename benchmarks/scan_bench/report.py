@@ -50,7 +50,7 @@ def _ceilings(ceilings: list[Ceiling]) -> list[str]:
     units = {"exp": "Gexp", "fma": "GFMA", "copy": "GB read and written"}
     for ceiling in ceilings:
         rate = f"{ceiling.per_second / 1e9:.4g} {units[ceiling.name]}"
-        lines.append(f"| {ceiling.name} {ceiling.variant} | {ceiling.threads or 'GPU'} | {rate} |")
+        lines.append(f"| {f'{ceiling.name} {ceiling.variant}'.strip()} | {ceiling.threads or 'GPU'} | {rate} |")
     return lines
 
 

@@ -122,6 +122,11 @@ def available_instruction_sets() -> dict[str, str]:
     return reasons
 
 
+def best_isa(rows: list[Row]) -> str:
+    """The instruction set that the library itself would choose on this CPU; "" where none of its rows is there."""
+    return next((row.variant for row in rows if row.in_one_row), "")
+
+
 def _cpu_rows() -> list[Row]:
     reasons = available_instruction_sets()
     ours = functools.partial(Row, "serpent", selective_scan_2d, core=_native_core, peer=False)

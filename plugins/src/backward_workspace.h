@@ -24,8 +24,9 @@ struct BackwardTuning {
 //   checkpoints  (B, chunks, splits, subtiles - 1, N, 32): states inside a chunk
 //   image        (B, L, D): dL/dx so far, from the directions that are done
 //   columns      (splits, 2, B, L, R + 2N): dL/dx_dbl from the channels of one split
-// So with D a multiple of 32, L a multiple of 64 and splits = 1 a pixel takes
-//   D (2N + R + 2) / 8 + 14 N + 4 D + 8 (R + 2N) bytes.
+// So with D a multiple of 32 and L one of 64 a pixel takes
+//   D (2N + R + 2) / 8 + 4 D + splits * (14 N + 8 (R + 2N)) bytes,
+// where splits = clamp(2048 / (B L / 64 * ceil(N / 6)), 1, D / 32) is 1 for all but small pictures.
 struct BackwardLayout {
   int64_t tokens, chunk_tokens, chunks, subtiles, tiles, warps, splits;
   uint64_t records, checkpoints, image, columns, bytes;

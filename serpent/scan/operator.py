@@ -30,12 +30,13 @@ def selective_scan_2d(
     Autocast: with x in f32, f16 or bf16, x and x_dbl are cast to the autocast type of their device and y has that
     type; the weights are left as they are (f32). With x in f64 nothing is cast.
 
-    Memory: a training step (this operator and its gradients) takes, beyond inputs, y, dL/dy and the gradients, and for
-    large pictures, these bytes a pixel of B * H * W on CUDA and of one picture, H * W, on the CPU, to be had again
-    after each pass. CUDA, forward: D * (8 + (N + 1) / 16); backward, D a multiple of 32:
-    D * (2N + R + 2) / 8 + 14 N + 4 D + 8 (R + 2N). CPU, with S = 4 (f64: 8) and a task for each of the threads (at
-    most 4 * ceil(D / W)), forward: 64 bytes for each of ``tasks`` rounded up to a multiple of 4; backward:
-    tasks * S * (W + R + 2N + N * W / 32) with W = 128 / S, and S * (D + 4 * (R + 2N)) more for f16 and bf16.
+    Memory: a training step (this operator and its gradients) takes, beyond inputs, y, dL/dy and the gradients, these
+    bytes a pixel; each pass gives back what it took. CUDA, for each pixel of B * H * W: forward
+    D * (8 + (N + 1) / 16); backward, with D a multiple of 32, D * (2N + R + 2) / 8 + 14 N + 4 D + 8 (R + 2N).
+    CPU, for each pixel of H * W: forward at most 128 * threads, more than one rounded up to a multiple of 4;
+    backward tasks * S * (W + R + 2N + N * W / 32) with S = 4 (f64: 8), W = 128 / S and as many tasks as threads (at
+    most 4 * B * ceil(D / W)), and for each picture at work S * (D + 4 * (R + 2N)) more in f16 and bf16. Small
+    pictures are worked on several at a time, in 8 MiB.
 
     Raises:
         ArgumentError: wrong rank, shape, dtype, device or stride; sizes that the device's kernel does not take.

@@ -182,20 +182,26 @@ struct Decay {
 };
 
 // For z of bounded_rate and bounded_step: |z| finite, and z up to about kHighest. NaN stays NaN, or gives 0.
-template <class Real>
-SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z) {
+// series: that of kExp2, or a longer one.
+template <class Real, int kTerms>
+SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z, const Real (&series)[kTerms]) {
   using V = Vector<Real>;
   using Traits = Exp2Traits<Real>;
 #if defined(SERPENT_USE_AVX512)
   const V n = round_to_integral(z);
   const V r = minus(z, n);
-  return {polynomial(r, Traits::kExp2) * r, n};
+  return {polynomial(r, series) * r, n};
 #else
   z = at_least_negative(z, Traits::kLowest);
   const V shifted = z + V(Traits::kRound);
   const V r = z - (shifted - V(Traits::kRound));
-  return {polynomial(r, Traits::kExp2) * r, bits_as<typename V::Lanes>(shifted.bits() << Traits::kMantissaBits)};
+  return {polynomial(r, series) * r, bits_as<typename V::Lanes>(shifted.bits() << Traits::kMantissaBits)};
 #endif
+}
+
+template <class Real>
+SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z) {
+  return decay_of(z, Exp2Traits<Real>::kExp2);
 }
 
 // 2^z h + a b

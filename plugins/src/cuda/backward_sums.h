@@ -56,7 +56,7 @@ void backward_weight_sums(const BackwardSizes sizes) {
 
 // dL/dx_dbl of a pair of directions from those of all splits. A block has one chunk, a warp one token at a time.
 template <class T>
-SERPENT_KERNEL(kColumnThreads, 1)
+SERPENT_KERNEL(kColumnThreads, 4)
 void backward_columns(const BackwardArguments<T> arguments) {
   const ChunkPixels pixels(arguments, static_cast<int>(block_index().x));
   const int warps = static_cast<int>(block_size()) / kLanes;
@@ -70,6 +70,7 @@ void backward_columns(const BackwardArguments<T> arguments) {
     const int step = i - reversed * pixels.count;
     const float* from = arguments.columns + reversed * direction_stride + pixels.position(step, false) * count;
     T* to = arguments.grad_x_dbl + (pixels.pixel(arguments, step, false) * 4 + arguments.pair + 2 * reversed) * count;
+    SERPENT_UNROLL_BY(1)
     for (int column = lane; column < count; column += kLanes) {
       int place = column;
       if (column >= ranks) {  // B and C of a state lie side by side

@@ -123,8 +123,9 @@ SERPENT_DEVICE void stage_weight(const BackwardSizes& sizes, const BackwardShare
   }
 }
 
-// Tokens `first` .. `first` + 7 of the chunk, each by one warp. Tokens past the chunk's end change nothing: dt = 0.
-// Without `adjoint` grad_y, slope and C are not needed and stay as they are.
+// Tokens `first` .. `first` + 7 of the chunk, each by one warp. Tokens past the chunk's end change nothing, and
+// channels past the last one add nothing: dt = 0. Without `adjoint` grad_y, slope and C are not needed and stay as they
+// are.
 template <bool adjoint, class T>
 SERPENT_DEVICE void stage_tokens(const BackwardArguments<T>& arguments, const BackwardShared& shared, const Lane& me,
                                  int direction, int first) {
@@ -135,14 +136,14 @@ SERPENT_DEVICE void stage_tokens(const BackwardArguments<T>& arguments, const Ba
     const T* row = arguments.x_dbl + (pixel * 4 + direction) * arguments.row_columns();
     float dt = 0;
     float slope = 0;
-    if (inside) {
+    const bool read = inside && me.present;
+    if (read) {
       float v = shared.weight[arguments.ranks * BackwardShared::kPitch + me.lane];
       for (int r = 0; r < arguments.ranks; ++r) {
         v = fma(shared.weight[r * BackwardShared::kPitch + me.lane], load(row + r), v);
       }
       softplus_and_slope(v, dt, slope);
     }
-    const bool read = inside && me.present;
     const int64_t place = pixel * arguments.channels + me.channel;
     shared.tile->x[t][me.lane] = read ? load(arguments.x + place) : 0.0F;
     shared.tile->dt[t][me.lane] = dt;

@@ -62,12 +62,13 @@ struct alignas(kVectorBytes) ScanTile {
 
   float rows[V::kTokens][V::kRowFloats];
   float dt_x[V::kTokens][V::kGroups][V::kOwnChannels][2];  // dt and x
+  float weight[V::kR > 0 ? V::kR : 1][V::kTileChannels];  // dt_weight, if its width is known
   alignas(kVectorBytes) T raw_x[V::kTokens][V::kTileChannels];
   alignas(kVectorBytes) T raw_rows[V::kVectors ? V::kTokens : 1][kRowVectors * kPer];
   Place places[2][V::kTokens];  // of this tile's tokens and of the next one's
 };
 
-// One lane's share of filling a tile, in steps that a barrier of the warp must follow:
+// One lane's share of filling a tile, in steps that a barrier of the warp must follow, as it must the constructor:
 //   request   starts to copy a tile's elements as they are, until copy_async_wait
 //   widen     writes the rows
 //   project   computes dt
@@ -81,16 +82,14 @@ class ScanStage {
   SERPENT_DEVICE ScanStage(const ScanArguments<T>& arguments, const ScanWarp& me, Tile& tile)
       : arguments_(arguments), me_(me), tile_(tile) {
     SERPENT_UNROLL
-    for (int s = 0; s < 2 * kPairSteps; ++s) {
-      pair_place_[s] = place_of(2 * (me.lane % kPairLanes + s / 2 * kPairLanes) + s % 2);
-    }
-    SERPENT_UNROLL
     for (int c = 0; c < kChannels; ++c) {
       const int64_t row = me.direction * arguments.channels + channel(c);
       bias_[c] = present(c) ? load(arguments.dt_bias + row) : 0.0F;
       SERPENT_UNROLL
-      for (int r = 0; r < V::kR; ++r) {
-        weight_[c][r] = present(c) ? load(arguments.dt_weight + row * V::kR + r) : 0.0F;
+      for (int r = 0; r < kR; ++r) {
+        if (me.lane < kChannelLanes) {
+          tile.weight[r][own() + c * kChannelLanes] = present(c) ? load(arguments.dt_weight + row * kR + r) : 0.0F;
+        }
       }
     }
   }
@@ -121,13 +120,10 @@ class ScanStage {
       for (int first = 0; first < V::kTokens; first += kPairTokens) {
         const int t = first + me_.lane / kPairLanes;
         SERPENT_UNROLL
-        for (int s = 0; s < kPairSteps; ++s) {
-          const int p = me_.lane % kPairLanes + s * kPairLanes;
-          if (p < kPairs) {
-            const auto pair = *reinterpret_cast<const Pair<T>*>(raw + t * Tile::kRowVectors * kPer + 2 * p);
-            tile_.rows[t][pair_place_[2 * s]] = to_float(pair.low);
-            tile_.rows[t][pair_place_[2 * s + 1]] = to_float(pair.high);
-          }
+        for (int p = me_.lane % kPairLanes; p < kPairs; p += kPairLanes) {
+          const auto pair = *reinterpret_cast<const Pair<T>*>(raw + t * Tile::kRowVectors * kPer + 2 * p);
+          tile_.rows[t][place_of(2 * p)] = to_float(pair.low);
+          tile_.rows[t][place_of(2 * p + 1)] = to_float(pair.high);
         }
       }
       return;
@@ -152,8 +148,15 @@ class ScanStage {
   // For all tokens that the tile has room for, and all channels: those that are absent have no effect on others.
   SERPENT_DEVICE void project() {
     constexpr int kStep = kLanes / kChannelLanes;
-    const int own = me_.lane % kChannelLanes;
-    SERPENT_UNROLL_BY(4)
+    float weight[kChannels][kR > 0 ? kR : 1];
+    SERPENT_UNROLL
+    for (int c = 0; c < kChannels; ++c) {
+      SERPENT_UNROLL
+      for (int r = 0; r < kR; ++r) {
+        weight[c][r] = tile_.weight[r][own() + c * kChannelLanes];
+      }
+    }
+    SERPENT_UNROLL_BY(2)
     for (int first = 0; first < V::kTokens; first += kStep) {
       const int t = first + me_.lane / kChannelLanes;
       float v[kChannels];
@@ -161,14 +164,14 @@ class ScanStage {
       for (int c = 0; c < kChannels; ++c) {
         v[c] = bias_[c];
       }
-      add_ranks(tile_.rows[t], v);
+      add_ranks(weight, tile_.rows[t], v);
       Words<2 * kChannels> dt_x;
       SERPENT_UNROLL
       for (int c = 0; c < kChannels; ++c) {
         dt_x.v[2 * c] = softplus(v[c]);
-        dt_x.v[2 * c + 1] = to_float(tile_.raw_x[t][own + c * kChannelLanes]);
+        dt_x.v[2 * c + 1] = to_float(tile_.raw_x[t][own() + c * kChannelLanes]);
       }
-      *reinterpret_cast<Words<2 * kChannels>*>(tile_.dt_x[t][own % V::kGroups][own / V::kGroups]) = dt_x;
+      *reinterpret_cast<Words<2 * kChannels>*>(tile_.dt_x[t][own() % V::kGroups][own() / V::kGroups]) = dt_x;
     }
   }
 
@@ -184,7 +187,6 @@ class ScanStage {
   static constexpr int kPairs = (kNeeded + 1) / 2;
   static constexpr int kPairLanes = kPairs >= kLanes ? kLanes : power_of_two_from(kPairs);
   static constexpr int kPairTokens = kLanes / kPairLanes;
-  static constexpr int kPairSteps = (kPairs + kPairLanes - 1) / kPairLanes;
 
   // Lanes over the channels of the tile: with several sharers a lane computes dt of one channel and has states of two.
   static constexpr int kChannels = V::kTileChannels > kLanes ? V::kTileChannels / kLanes : 1;
@@ -206,9 +208,8 @@ class ScanStage {
     }
   }
 
-  SERPENT_DEVICE int64_t channel(int c) const {
-    return me_.first_channel + me_.lane % kChannelLanes + c * kChannelLanes;
-  }
+  SERPENT_DEVICE int own() const { return me_.lane % kChannelLanes; }  // the first of the lane's channels in the tile
+  SERPENT_DEVICE int64_t channel(int c) const { return me_.first_channel + own() + c * kChannelLanes; }
   SERPENT_DEVICE bool present(int c) const { return channel(c) < arguments_.channels; }
 
   // Where element e of a row of x_dbl, [dt_r, B, C], belongs in the tile's row.
@@ -224,7 +225,8 @@ class ScanStage {
     return (is_C ? V::kC : V::kB) + state % V::kSharers * V::kStates + state / V::kSharers;
   }
 
-  SERPENT_DEVICE void add_ranks(const float* row, float (&v)[kChannels]) const {
+  SERPENT_DEVICE void add_ranks(const float (&weight)[kChannels][kR > 0 ? kR : 1], const float* row,
+                                float (&v)[kChannels]) const {
     if constexpr (kR > 0) {
       constexpr int kVector = kR % 4 == 0 ? 4 : kR % 2 == 0 ? 2 : 1;
       SERPENT_UNROLL
@@ -234,7 +236,7 @@ class ScanStage {
         for (int i = 0; i < kVector; ++i) {
           SERPENT_UNROLL
           for (int c = 0; c < kChannels; ++c) {
-            v[c] = fma(weight_[c][r + i], dt_r.v[i], v[c]);
+            v[c] = fma(weight[c][r + i], dt_r.v[i], v[c]);
           }
         }
       }
@@ -253,9 +255,7 @@ class ScanStage {
   const ScanArguments<T>& arguments_;
   const ScanWarp& me_;
   Tile& tile_;
-  float weight_[kChannels][kR > 0 ? kR : 1];
   float bias_[kChannels];
-  int pair_place_[2 * kPairSteps];  // place_of the elements that this lane widens
 };
 
 }  // namespace serpent::cuda

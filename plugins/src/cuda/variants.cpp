@@ -28,10 +28,11 @@ constexpr std::array kVariants = {
     VariantInfo{"any", ScanKernels::kAny, ScanForm::kChunks, kMaxStates, kMaxRanks, true},
 };
 
-constexpr int64_t kBusyWarps = 8;    // of a multiprocessor, that hide each other's latency: two a scheduler
-constexpr int64_t kChunkWarps = 12;  // of a multiprocessor, that longer chunks must leave
+constexpr int64_t kBusyWarps = 8;       // of a multiprocessor, that hide each other's latency: two a scheduler
+constexpr int64_t kResidentWarps = 16;  // that a multiprocessor has registers for at a time
 constexpr int64_t kMaxChunkTokens = 2048;
-constexpr int64_t kSingleTokens = 1024;           // up to which a single launch is chosen
+constexpr int64_t kChunkStep = 32;                 // chunks are a multiple of that many tokens: whole tiles in all parts
+constexpr int64_t kSingleTokens = 1024;            // up to which a single launch is chosen
 constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a chunk: they are counted in 32 bits
 
 bool takes(const VariantInfo& variant, const serpent_scan_shape& shape) {
@@ -89,15 +90,15 @@ const VariantInfo& named(const std::string& name, const serpent_scan_shape& shap
   fail(SERPENT_STATUS_INVALID_ARGUMENT, "'" + name + "' is no CUDA variant; SERPENT_CUDA_VARIANT may be " + names);
 }
 
+// All chunks run at once if the shortest that the workspace allows are not too many for that, nor the longest too few.
 int64_t chunk_length(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
   if (variant.form == ScanForm::kSingle) {
     return shape.height * shape.width;
   }
-  int64_t length = kScanChunkTokens;
-  while (length < kMaxChunkTokens && warps_of(variant, shape, 2 * length) >= kChunkWarps * multiprocessors) {
-    length *= 2;
-  }
-  return length;
+  const int64_t tokens = shape.height * shape.width;
+  const int64_t chunks = kResidentWarps * multiprocessors / warps_of(variant, shape, tokens);
+  const int64_t length = quotient_up(quotient_up(tokens, std::max<int64_t>(chunks, 1)), kChunkStep) * kChunkStep;
+  return std::clamp(length, kScanChunkTokens, kMaxChunkTokens);
 }
 
 // Parts cost a third pass over the tokens, and so must at least double what runs at once.

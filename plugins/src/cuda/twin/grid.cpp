@@ -53,19 +53,24 @@ void run_share(const Launch& launch, std::deque<Block>& blocks, unsigned worker)
 class Pool {
  public:
   ~Pool() {
-    begin(nullptr, 0);
-    for (std::thread& worker : workers_) {
-      worker.join();
+    launch_ = nullptr;
+    for (Worker& worker : workers_) {
+      call(worker);
+      worker.thread.join();
     }
   }
 
-  void run(Launch& launch, unsigned workers) {
+  void run(Launch& launch, unsigned needed) {
     const std::lock_guard lock(mutex_);
-    const uint32_t past = launches_.load(std::memory_order_relaxed);
-    while (workers_.size() < workers) {
-      workers_.emplace_back(&Pool::work, this, static_cast<unsigned>(workers_.size()), past);
+    while (workers_.size() < needed) {
+      Worker& worker = workers_.emplace_back();
+      worker.thread = std::thread(&Pool::work, this, &worker, static_cast<unsigned>(workers_.size() - 1));
     }
-    begin(&launch, workers);
+    launch_ = &launch;
+    busy_.store(needed, std::memory_order_relaxed);
+    for (unsigned i = 0; i < needed; ++i) {
+      call(workers_[i]);
+    }
     uint32_t busy = busy_.load(std::memory_order_acquire);
     while (busy != 0) {
       sleep_while(busy_, busy);
@@ -74,25 +79,25 @@ class Pool {
   }
 
  private:
-  void begin(Launch* launch, unsigned workers) {
-    launch_ = launch;
-    needed_ = workers;
-    busy_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
-    launches_.fetch_add(1, std::memory_order_release);
-    wake_all(launches_);
+  struct Worker {
+    std::thread thread;
+    std::atomic<uint32_t> calls{0};
+  };
+
+  static void call(Worker& worker) {
+    worker.calls.fetch_add(1, std::memory_order_release);
+    wake_all(worker.calls);
   }
 
-  void work(unsigned worker, uint32_t past) {
-    for (;; ++past) {
-      while (launches_.load(std::memory_order_acquire) == past) {
-        sleep_while(launches_, past);
+  void work(const Worker* self, unsigned index) {
+    for (uint32_t done = 0;; ++done) {
+      while (self->calls.load(std::memory_order_acquire) == done) {
+        sleep_while(self->calls, done);
       }
       if (launch_ == nullptr) {
         return;
       }
-      if (worker < needed_) {
-        run_share(*launch_, launch_->blocks, worker);
-      }
+      run_share(*launch_, launch_->blocks, index);
       if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         wake_all(busy_);
       }
@@ -100,11 +105,9 @@ class Pool {
   }
 
   std::mutex mutex_;
-  std::vector<std::thread> workers_;
+  std::deque<Worker> workers_;
   Launch* launch_ = nullptr;
-  unsigned needed_ = 0;
   std::atomic<uint32_t> busy_{0};
-  std::atomic<uint32_t> launches_{0};
 };
 
 std::atomic<uint64_t> shuffle_seed{0};
