@@ -22,7 +22,7 @@ BARRIERS = {
 }
 
 # Enough chunks of 8 pixels that the kernels which link chunks share them out among the warps of a block.
-MANY_CHUNKS = "shape=1,20,26,3,1,1"
+MANY_CHUNKS = "shape=1,16,17,3,1,1"
 
 # ThreadSanitizer before GCC 14 refuses the addresses that recent kernels randomise widely.
 _PLAIN_ADDRESSES = ("setarch", "--addr-no-randomize")

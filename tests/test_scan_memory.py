@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,9 @@ print(json.dumps([step(*case) for case in cases]))
 def measured() -> dict[tuple[int, str, int], tuple[int, int]]:
     """Bytes beyond inputs, outputs and gradients, forward and backward, of each case, in a process of their own."""
     command = [sys.executable, "-c", STEPS, json.dumps([HEIGHT, WIDTH, N, R, CASES])]
-    run = subprocess.run(command, capture_output=True, text=True)
+    # So that glibc gives every freed array back, and no step lives on memory of the one before.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     return dict(zip(CASES, json.loads(run.stdout), strict=True))
 

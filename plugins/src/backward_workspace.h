@@ -20,7 +20,7 @@ struct BackwardTuning {
 // Sizes derived from the shape, and where each part starts, in bytes. Parts hold f32 of one pair of directions at a
 // time (a direction and its reverse); the second pair overwrites the first pair's.
 //   records      (2, B, chunks, tiles, 2N + R + 2, 32): adjoints and states that enter a chunk, its sum of dt; the
-//                gradients of the weights from one chunk take the place of the latter
+//                gradients of the weights from one chunk take the place of the states and the sum
 //   checkpoints  (B, chunks, splits, subtiles - 1, N, 32): states inside a chunk
 //   image        (B, L, D): dL/dx so far, from the directions that are done
 //   columns      (splits, 2, B, L, R + 2N): dL/dx_dbl from the channels of one split

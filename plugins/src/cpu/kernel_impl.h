@@ -24,10 +24,11 @@ namespace serpent {
 namespace {
 
 // States whose h stay in registers at once, beside the constants of the exponential: of 16 registers, or of 32.
-#if !defined(KS)
-#define KS 4
-#endif
-constexpr int64_t kMostStates = SERPENT_VECTOR_BYTES == 64 ? 8 : KS;
+constexpr int kMostStates = SERPENT_VECTOR_BYTES == 64 ? 8 : 4;
+
+// Tokens between a prefetch and its use. A step along a column is a power of two in many pictures, so that all its
+// lines share a few places of the cache: those of a longer way ahead would evict each other.
+constexpr int64_t kPrefetchTokens = 4;
 
 // The order in which y_k are added: a direction, then its reverse, whose first pixels are still in the cache.
 constexpr int64_t kOrder[] = {0, 2, 1, 3};
@@ -46,6 +47,14 @@ inline void copy_numbers(const T* from, int64_t count, Real* to) {
     load_vector(from + i).store(to + i);
   }
   load_vector(from + count - kLanes).store(to + count - kLanes);
+}
+
+template <class T>
+inline void prefetch(const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) {
+    SERPENT_PREFETCH(from + i);
+  }
+  SERPENT_PREFETCH(from + count - 1);
 }
 
 // The first `count` lanes of a vector, the others 0.
@@ -110,37 +119,38 @@ void project(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int6
 }
 
 // The recurrence of the states [n, n + kStates) of one vector over a block; adds their C h to `out`.
-template <int64_t kStates, class Real>
+template <int kStates, class Real>
 void scan_states(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n, int64_t count) {
   using V = Vector<Real>;
-  const int64_t columns = tile.dt_rank + 2 * tile.d_state;
+  const int64_t d_state = tile.d_state;
+  const int64_t columns = tile.dt_rank + 2 * d_state;
   const Real* B = tile.columns + tile.dt_rank + n;
-  const auto* rate = lane.rate + n;
+  const auto* const rate = lane.rate + n;
+  const auto* const step = lane.step;
+  const auto* const dt_x = lane.dt_x;
+  auto* const out = lane.out;
   V h[kStates];
   SERPENT_UNROLL
-  for (int64_t i = 0; i < kStates; ++i) {
+  for (int i = 0; i < kStates; ++i) {
     h[i] = V::load(lane.state[n + i]);
   }
   for (int64_t t = 0; t < count; ++t) {
-    const Real* C = B + tile.d_state;
-    const V step = V::load(lane.step[t]);
-    const V dt_x = V::load(lane.dt_x[t]);
-    V y = V::load(lane.out[t]);
+    V y = V::load(out[t]);
     SERPENT_UNROLL
-    for (int64_t i = 0; i < kStates; ++i) {
-      h[i] = advance(decay_of(step * V::load(rate[i])), h[i], dt_x, V(B[i]));
-      y = fma(V(C[i]), h[i], y);
+    for (int i = 0; i < kStates; ++i) {
+      h[i] = advance(decay_of(V::load(step[t]) * V::load(rate[i])), h[i], V::load(dt_x[t]), V(B[i]));
+      y = fma(V(B[d_state + i]), h[i], y);
     }
-    y.store(lane.out[t]);
+    y.store(out[t]);
     B += columns;
   }
   SERPENT_UNROLL
-  for (int64_t i = 0; i < kStates; ++i) {
+  for (int i = 0; i < kStates; ++i) {
     h[i].store(lane.state[n + i]);
   }
 }
 
-template <int64_t kStates, class Real>
+template <int kStates, class Real>
 void scan_states_of(int64_t states, const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n,
                     int64_t count) {
   if constexpr (kStates > 1) {
@@ -149,6 +159,27 @@ void scan_states_of(int64_t states, const Tile<Real>& tile, const typename Tile<
     }
   }
   scan_states<kStates>(tile, lane, n, count);
+}
+
+// The pixels of the tokens [start, start + count) of direction k.
+template <class T, class Real>
+inline void list_pixels(const Problem<T, Real>& problem, int64_t k, int64_t start, int64_t count, int64_t* pixels) {
+  const int64_t step = k < 2 ? 1 : -1;
+  const int64_t first = k < 2 ? start : problem.tokens() - 1 - start;
+  int64_t row = first % problem.height;
+  int64_t column = first / problem.height;
+  for (int64_t t = 0; t < count; ++t) {
+    if (k % 2 == 0) {
+      pixels[t] = first + t * step;
+      continue;
+    }
+    pixels[t] = row * problem.width + column;
+    row += step;
+    if (row < 0 || row == problem.height) {
+      row = row < 0 ? problem.height - 1 : 0;
+      column += step;
+    }
+  }
 }
 
 // Sums over directions, (pixels, stride), or null: nothing to add, or y to be stored.
@@ -175,13 +206,16 @@ void scan_direction(const serpent_scan_shape& shape, const serpent_scan_tensors&
   begin_direction(problem, tile, k, task.first, task.channels);
 
   const int64_t blocks = (problem.d_state + kMostStates - 1) / kMostStates;
+  const int64_t ahead = k == kOrder[0] ? kTokenBlock : kPrefetchTokens;  // hardware follows an ascending direction
   for (int64_t start = 0; start < tokens; start += kTokenBlock) {
     const int64_t count = smaller(kTokenBlock, tokens - start);
     int64_t pixels[kTokenBlock];
+    list_pixels(problem, k, start, count, pixels);
     for (int64_t t = 0; t < count; ++t) {
-      pixels[t] = problem.pixel(k, start + t);
-    }
-    for (int64_t t = 0; t < count; ++t) {
+      if (t + ahead < count) {
+        prefetch(x + pixels[t + ahead] * D, task.channels);
+        prefetch(x_dbl + pixels[t + ahead] * kDirections * columns, columns);
+      }
       copy_numbers(x_dbl + pixels[t] * kDirections * columns, columns, tile.columns + t * columns);
       for (int64_t v = 0; v < tile.vectors; ++v) {
         load_lanes<Real>(x + pixels[t] * D + v * kLanes, task.channels - v * kLanes).store(tile.lane(v).out[t]);
@@ -197,6 +231,9 @@ void scan_direction(const serpent_scan_shape& shape, const serpent_scan_tensors&
       }
     }
     for (int64_t t = 0; t < count; ++t) {
+      if (sums.before != nullptr && t + ahead < count) {
+        prefetch(sums.before + pixels[t + ahead] * sums.stride, task.channels);
+      }
       for (int64_t v = 0; v < tile.vectors; ++v) {
         const int64_t present = task.channels - v * kLanes;
         const int64_t at = pixels[t] * sums.stride + v * kLanes;

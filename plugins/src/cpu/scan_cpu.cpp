@@ -14,7 +14,7 @@
 namespace serpent {
 namespace {
 
-constexpr int64_t kTileBytes = 128;                // of one pixel: whole cache lines, and x_dbl is read less often
+constexpr int64_t kTileBytes = 256;                // of one pixel: whole cache lines, and x_dbl is read less often
 constexpr int64_t kMergePixels = 1024;             // one merging task adds up
 constexpr int64_t kRoundBytes = int64_t{8} << 20;  // sums worth starting threads for
 constexpr int64_t kThreadWork = int64_t{1} << 18;  // state updates worth a thread: about 50 us

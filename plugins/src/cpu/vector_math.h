@@ -186,12 +186,12 @@ struct Decay {
 template <class Real, int kTerms>
 SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z, const Real (&series)[kTerms]) {
   using V = Vector<Real>;
-  using Traits = Exp2Traits<Real>;
 #if defined(SERPENT_USE_AVX512)
   const V n = round_to_integral(z);
   const V r = minus(z, n);
   return {polynomial(r, series) * r, n};
 #else
+  using Traits = Exp2Traits<Real>;
   z = at_least_negative(z, Traits::kLowest);
   const V shifted = z + V(Traits::kRound);
   const V r = z - (shifted - V(Traits::kRound));

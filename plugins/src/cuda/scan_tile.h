@@ -156,7 +156,8 @@ class ScanStage {
         weight[c][r] = tile_.weight[r][own() + c * kChannelLanes];
       }
     }
-    SERPENT_UNROLL_BY(2)
+    constexpr int kAtOnce = kR < 16 ? 4 : 2;  // as many as there are registers for
+    SERPENT_UNROLL_BY(kAtOnce)
     for (int first = 0; first < V::kTokens; first += kStep) {
       const int t = first + me_.lane / kChannelLanes;
       float v[kChannels];
