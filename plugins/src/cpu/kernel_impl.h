@@ -16,7 +16,9 @@
 #endif
 #if defined(__GNUC__)
 #define SERPENT_PREFETCH(address) __builtin_prefetch(address)
+#define SERPENT_NOINLINE __attribute__((noinline))  // inner loops that need all registers for themselves
 #else
+#define SERPENT_NOINLINE
 #define SERPENT_PREFETCH(address) static_cast<void>(address)
 #endif
 
@@ -87,7 +89,7 @@ SERPENT_INLINE void store_lanes(Vector<Real> values, T* to, int64_t count) {
 
 // Step sizes and inputs of one vector for a block whose `out` holds x, four tokens at a time.
 template <class Real>
-void project(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t count) {
+SERPENT_NOINLINE void project(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t count) {
   using V = Vector<Real>;
   constexpr int64_t kTogether = 4;
   static_assert(kTokenBlock % kTogether == 0);
@@ -120,28 +122,28 @@ void project(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int6
 
 // The recurrence of the states [n, n + kStates) of one vector over a block; adds their C h to `out`.
 template <int kStates, class Real>
-void scan_states(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n, int64_t count) {
+SERPENT_NOINLINE void scan_states(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n,
+                                  int64_t count) {
   using V = Vector<Real>;
-  const int64_t d_state = tile.d_state;
-  const int64_t columns = tile.dt_rank + 2 * d_state;
+  const int64_t columns = tile.dt_rank + 2 * tile.d_state;
   const Real* B = tile.columns + tile.dt_rank + n;
-  const auto* const rate = lane.rate + n;
-  const auto* const step = lane.step;
-  const auto* const dt_x = lane.dt_x;
-  auto* const out = lane.out;
+  const auto* rate = lane.rate + n;
   V h[kStates];
   SERPENT_UNROLL
   for (int i = 0; i < kStates; ++i) {
     h[i] = V::load(lane.state[n + i]);
   }
   for (int64_t t = 0; t < count; ++t) {
-    V y = V::load(out[t]);
+    const Real* C = B + tile.d_state;
+    const V step = V::load(lane.step[t]);
+    const V dt_x = V::load(lane.dt_x[t]);
+    V y = V::load(lane.out[t]);
     SERPENT_UNROLL
     for (int i = 0; i < kStates; ++i) {
-      h[i] = advance(decay_of(V::load(step[t]) * V::load(rate[i])), h[i], V::load(dt_x[t]), V(B[i]));
-      y = fma(V(B[d_state + i]), h[i], y);
+      h[i] = advance(decay_of(step * V::load(rate[i])), h[i], dt_x, V(B[i]));
+      y = fma(V(C[i]), h[i], y);
     }
-    y.store(out[t]);
+    y.store(lane.out[t]);
     B += columns;
   }
   SERPENT_UNROLL

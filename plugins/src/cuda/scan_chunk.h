@@ -78,8 +78,8 @@ struct ScanStates {
     }
   }
 
-  // What is kept of an earlier stretch of tokens: there, at `place`, the states that it makes of zero and its sums of
-  // dt; here, in h, what enters it. h becomes what leaves it.
+  // Takes h from before a stretch of tokens to after it. read(i, c) is what the stretch makes of a zero state,
+  // read(kOwnStates, c) its sum of dt.
   template <class Read>
   SERPENT_DEVICE void pass_through(const ScanSizes& sizes, const Read& read) {
     SERPENT_UNROLL

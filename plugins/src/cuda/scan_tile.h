@@ -102,11 +102,11 @@ class ScanStage {
       constexpr int kRows = Rows::most(kNeeded);
       each_vector<kRows>(count, [&](int t, int v) {
         copy_async<kVectorBytes>(&tile_.raw_rows[t][v * kPer],
-                                 arguments_.x_dbl + (v * kPer - Rows::shift(me_.direction)) + places[t].row);
+                                 arguments_.x_dbl + (places[t].row + v * kPer - Rows::shift(me_.direction)));
       });
       each_vector<V::kTileChannels / kPer>(count, [&](int t, int v) {
         if (me_.first_channel + v * kPer < arguments_.channels) {
-          copy_async<kVectorBytes>(&tile_.raw_x[t][v * kPer], arguments_.x + v * kPer + places[t].y / kImageBytes);
+          copy_async<kVectorBytes>(&tile_.raw_x[t][v * kPer], arguments_.x + (places[t].y / kImageBytes + v * kPer));
         }
       });
       copy_async_commit();

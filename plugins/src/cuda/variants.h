@@ -1,4 +1,10 @@
 // Which kernels a scan runs: the one table of variants, and the choice from it. Host code, needs no GPU.
+//
+// SERPENT_CUDA_VARIANT may be one of
+//   n6, n11, n22, n43                      the scales of the network, by their N
+//   n11-narrow, n22-narrow, n43-narrow     the same with fewer states a thread, and so more threads, for small pictures
+//   n22-single, n43-single                 the same in a single launch
+//   any                                    every N and R up to 64
 #pragma once
 
 #include <span>
@@ -23,7 +29,7 @@ struct VariantInfo {
   bool up_to;
 };
 
-// In the order of preference among those that suit a shape equally well.
+// In the order in which they are tried.
 std::span<const VariantInfo> scan_variants();
 
 // "d_state 22 and dt_rank 8", "d_state up to 64 and dt_rank up to 64".
