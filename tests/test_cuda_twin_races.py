@@ -16,7 +16,7 @@ BACKWARD = [
     ("backward", MANY_CHUNKS, "chunk=8"),
 ]
 FORWARD = [
-    ("forward", "shape=2,5,9,34,22,8", "chunk=20", "parts=4"),
+    ("forward", "shape=2,5,9,40,22,8", "chunk=20", "parts=4"),
     ("forward", MANY_CHUNKS, "chunk=8"),
 ]
 
@@ -31,7 +31,7 @@ def commands(twin: Twin, *, backward_first: bool = False) -> list[tuple[str, ...
     forward = [
         ("forward", f"variant={name}", f"shape=2,5,9,{channels},{states},{ranks}", "chunk=20")
         for name, states, ranks in twin.variants()
-        for channels in (34, 33)
+        for channels in (40, 33)
     ]
     return [*BACKWARD, *FORWARD, *forward] if backward_first else [*FORWARD, *forward, *BACKWARD]
 

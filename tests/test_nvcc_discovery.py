@@ -50,7 +50,7 @@ def wheel_environment(folder: Path, version: str = "13.0", complaint: str = "") 
     """A Python environment with the layout of NVIDIA's wheels: its interpreter and its nvcc."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    root = site / "nvidia" / f"cu{version.split('.')[0]}"
+    root = site / "nvidia" / f"cu{version.split('.', maxsplit=1)[0]}"
     for name in ("include", "lib", "nvvm"):
         (root / name).mkdir(parents=True)
     (root / "lib" / "libcudart_static.a").touch()

@@ -22,7 +22,8 @@ void check_cuda_shape(const serpent_scan_shape* shape);
 // Throws Failure naming the first null pointer of a scan. An empty batch needs no pointers.
 void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors);
 
-// Throws Failure naming the first null pointer of a backward pass. An empty batch needs those of the weights' gradients.
+// Throws Failure naming the first null pointer of a backward pass. An empty batch needs those of the weights'
+// gradients.
 void check_gradients(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors,
                      const serpent_scan_gradients* gradients);
 

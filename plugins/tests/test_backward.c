@@ -75,8 +75,7 @@ static void test_two_pixels(int64_t height, int64_t width, int32_t threads) {
   double grad_x_dbl[24];
   double weights[4][4];
   const serpent_scan_tensors tensors = {x, x_dbl, zeros, zeros, A, zeros, NULL};
-  const serpent_scan_gradients gradients = {grad_y,     grad_x,     grad_x_dbl, weights[0],
-                                            weights[1], weights[2], weights[3]};
+  const serpent_scan_gradients gradients = {grad_y, grad_x, grad_x_dbl, weights[0], weights[1], weights[2], weights[3]};
   const serpent_scan_shape shape = shape_of(height, width);
   int i;
   for (i = 0; i < 24; ++i) {

@@ -84,9 +84,7 @@ struct ScanWarp {
   SERPENT_DEVICE bool columns() const { return direction % 2 == 1; }
 
   // No chunk follows it in its direction.
-  SERPENT_DEVICE bool last_chunk(const ScanSizes& sizes) const {
-    return chunk == (reversed() ? 0 : sizes.chunks - 1);
-  }
+  SERPENT_DEVICE bool last_chunk(const ScanSizes& sizes) const { return chunk == (reversed() ? 0 : sizes.chunks - 1); }
 };
 
 }  // namespace serpent::cuda

@@ -1,7 +1,6 @@
-#include "scan_carry.h"
-
 #include <algorithm>
 
+#include "scan_carry.h"
 #include "scan_math.h"
 
 namespace serpent::cuda {
@@ -57,7 +56,7 @@ struct Chain {
 
 // A lane has one state of one channel; each warp has one segment of the chunks. Segments are summed up first, all at
 // once, and then walked from what enters them.
-SERPENT_KERNEL(kMaxSegments * kWarpThreads, 1)
+SERPENT_KERNEL(kMaxSegments* kWarpThreads, 1)
 void scan_carry(const ScanSizes sizes) {
   struct Segment {
     float h[kWarpThreads];

@@ -9,9 +9,9 @@ namespace serpent::cuda {
 // One thread's states of its channels, and what they decay by.
 template <class V>
 struct ScanStates {
-  int sharer;             // which of the lanes that have these channels
-  int group;              // which of the groups of such lanes
-  int64_t first_channel;  // the thread's first
+  int sharer;                                  // which of the lanes that have these channels
+  int group;                                   // which of the groups of such lanes
+  int64_t first_channel;                       // the thread's first
   float rate[V::kOwnStates][V::kOwnChannels];  // A log2(e): exp(dt A) is exp2 of a product
   float h[V::kOwnStates][V::kOwnChannels];
   float dt_sum[V::kOwnChannels];
@@ -197,7 +197,8 @@ SERPENT_DEVICE void scan_chunk(const ScanArguments<T>& arguments, const ScanWarp
     if (me.lane < V::kTokens) {
       const int64_t columns = V::kColumns > 0 ? V::kColumns : arguments.row_columns();
       const int64_t y = walk.pixel() * arguments.channels + me.first_channel;
-      places[me.lane] = {static_cast<uint64_t>(y) * sizeof(float), walk.pixel() * (4 * columns) + me.direction * columns};
+      places[me.lane] = {static_cast<uint64_t>(y) * sizeof(float),
+                         walk.pixel() * (4 * columns) + me.direction * columns};
     }
   };
 

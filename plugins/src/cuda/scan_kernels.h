@@ -1,6 +1,7 @@
 // The kernels that walk the sequence.
 //
-//   scan_states   what each chunk makes of a zero state, and its sum of dt; the states that enter the chunks follow from
+//   scan_states   what each chunk makes of a zero state, and its sum of dt; the states that enter the chunks follow
+//   from
 //                 these (scan_carry.h)
 //   scan_tokens   y, from the states that enter the chunks: two images, of which scan_sum makes y, or y itself
 //
@@ -22,7 +23,8 @@ struct ScanShared {
   Part* parts;
 
   SERPENT_DEVICE ScanShared(unsigned char* memory, const ScanSizes& sizes)
-      : tiles(reinterpret_cast<Tile*>(memory)), parts(reinterpret_cast<Part*>(tiles + sizes.parts * sizes.directions)) {}
+      : tiles(reinterpret_cast<Tile*>(memory)),
+        parts(reinterpret_cast<Part*>(tiles + sizes.parts * sizes.directions)) {}
 
   static size_t bytes(int warps, int parts) {
     return static_cast<size_t>(warps) * (sizeof(Tile) + (parts > 1 ? sizeof(Part) : 0));
@@ -111,8 +113,7 @@ SERPENT_DEVICE void sum_images(const ScanArguments<T>& arguments, const ScanWarp
   for (int64_t i = thread_index(); i < arguments.tokens * V::kTileChannels; i += block_size()) {
     const int64_t channel = me.first_channel + i % V::kTileChannels;
     if (channel < arguments.channels) {
-      const int64_t place =
-          (me.picture * arguments.tokens + i / V::kTileChannels) * arguments.channels + channel;
+      const int64_t place = (me.picture * arguments.tokens + i / V::kTileChannels) * arguments.channels + channel;
       store(arguments.row_image[place] + arguments.column_image[place], arguments.y + place);
     }
   }

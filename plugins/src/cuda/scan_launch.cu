@@ -1,9 +1,8 @@
-#include "scan_launch.h"
-
 #include <cstdlib>
 
 #include "failure.h"
 #include "scan_cuda.h"
+#include "scan_launch.h"
 #include "scan_run.h"
 #include "workspace.h"
 

@@ -9,9 +9,7 @@
 
 namespace serpent::cuda {
 
-inline bool aligned_to_vectors(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0;
-}
+inline bool aligned_to_vectors(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kVectorBytes == 0; }
 
 template <class T>
 void launch_sum(const ScanArguments<T>& arguments, void* stream) {
@@ -54,8 +52,7 @@ void run_scan(const ScanRun& run) {
   arguments.y = static_cast<T*>(run.tensors.y);
   arguments.vectors = arguments.channels * sizeof(T) % kVectorBytes == 0 && aligned_to_vectors(arguments.x) &&
                       aligned_to_vectors(arguments.x_dbl);
-  visit_variant(run.plan.variant->kernels,
-                [&]<class V>(V) { run_variant<T, V>(arguments, run.plan, run.stream); });
+  visit_variant(run.plan.variant->kernels, [&]<class V>(V) { run_variant<T, V>(arguments, run.plan, run.stream); });
 }
 
 }  // namespace serpent::cuda

@@ -62,7 +62,7 @@ struct alignas(kVectorBytes) ScanTile {
 
   float rows[V::kTokens][V::kRowFloats];
   float dt_x[V::kTokens][V::kGroups][V::kOwnChannels][2];  // dt and x
-  float weight[V::kR > 0 ? V::kR : 1][V::kTileChannels];  // dt_weight, if its width is known
+  float weight[V::kR > 0 ? V::kR : 1][V::kTileChannels];   // dt_weight, if its width is known
   alignas(kVectorBytes) T raw_x[V::kTokens][V::kTileChannels];
   alignas(kVectorBytes) T raw_rows[V::kVectors ? V::kTokens : 1][kRowVectors * kPer];
   Place places[2][V::kTokens];  // of this tile's tokens and of the next one's
@@ -156,7 +156,7 @@ class ScanStage {
         weight[c][r] = tile_.weight[r][own() + c * kChannelLanes];
       }
     }
-    constexpr int kAtOnce = kR < 16 ? 4 : 2;  // as many as there are registers for
+    [[maybe_unused]] constexpr int kAtOnce = kR < 16 ? 4 : 2;  // as many as there are registers for
     SERPENT_UNROLL_BY(kAtOnce)
     for (int first = 0; first < V::kTokens; first += kStep) {
       const int t = first + me_.lane / kChannelLanes;

@@ -27,7 +27,7 @@ struct ScanVariant {
 
   static constexpr int kThreads = static_cast<int>(kWarpThreads) * kMaxWarps;
   static constexpr int kMinBlocks = (kN > 0 ? 16 : 12) / kMaxWarps;  // at most 128 registers a thread, or 168
-  static constexpr int kMaxParts = kMaxWarps / 2;       // of a chunk, a warp each in both directions of a pair
+  static constexpr int kMaxParts = kMaxWarps / 2;  // of a chunk, a warp each in both directions of a pair
   static constexpr int kGroups = static_cast<int>(kWarpThreads) / kSharers;  // of lanes with the same channels
   static constexpr int kTileChannels = kGroups * kOwnChannels;
 
@@ -41,8 +41,8 @@ struct ScanVariant {
   static constexpr int kC = kB + kSharers * kStates;
   static constexpr int kRowFloats = (kC + kSharers * kStates + 3) / 4 * 4;
 
-  // Where R is even, a row of x_dbl (four directions) is a multiple of 16 bytes in any type, and one direction's part of
-  // it a whole number of pairs of elements.
+  // Where R is even, a row of x_dbl (four directions) is a multiple of 16 bytes in any type, and one direction's part
+  // of it a whole number of pairs of elements.
   static constexpr bool kVectors = kN > 0 && kR > 0 && kR % 2 == 0;
   static constexpr int kColumns = kR + 2 * kN;
 

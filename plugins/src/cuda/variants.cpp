@@ -10,11 +10,22 @@
 namespace serpent::cuda {
 namespace {
 
-// Not one row of this table has been timed on a GPU. It comes from counts of instructions in the SASS for sm_90 and from
-// the number of warps: exp2 runs at 4 lanes a clock and scheduler, so 8 issue slots a state are the floor.
+// No row of this table has been timed on a GPU. The order follows from issue slots for one state of one channel and
+// token, counted in SASS (sm_90, bf16, nvcc 13.0), and from how many warps a shape makes. exp2 and softplus alone take
+// the last column's, on a unit of their own: more than that in a kernel's column means that issue is its limit.
 //
-//   per state and token (scan_tokens, bf16)    slots    registers
-//   6                                          -        -
+//                 channels   scan_states   scan_tokens   exp2 unit
+//                 of a warp
+//   n6               64           9.8          11.9          9.3
+//   n11              64           7.4           9.5          8.7
+//   n22              32           6.9           9.9          8.4
+//   n43              16           7.1           9.8          8.4
+//   n11-narrow       32          10.8          14.6          9.5
+//   n22-narrow       16          10.6          15.3          9.1
+//   n43-narrow        8          10.9          15.9          9.1
+//
+// So the narrow ones pay where the others would leave more than half of the places for warps empty, and the single ones
+// where they spare launches of a few microseconds each without leaving multiprocessors empty.
 constexpr std::array kVariants = {
     VariantInfo{"n22-single", ScanKernels::k22Narrow, ScanForm::kSingle, 22, 8, false},
     VariantInfo{"n43-single", ScanKernels::k43Narrow, ScanForm::kSingle, 43, 16, false},
@@ -31,8 +42,8 @@ constexpr std::array kVariants = {
 constexpr int64_t kBusyWarps = 8;       // of a multiprocessor, that hide each other's latency: two a scheduler
 constexpr int64_t kResidentWarps = 16;  // that a multiprocessor has registers for at a time
 constexpr int64_t kMaxChunkTokens = 2048;
-constexpr int64_t kChunkStep = 32;                 // chunks are a multiple of that many tokens: whole tiles in all parts
-constexpr int64_t kSingleTokens = 1024;            // up to which a single launch is chosen
+constexpr int64_t kChunkStep = 32;       // chunks are a multiple of that many tokens: whole tiles in all parts
+constexpr int64_t kSingleTokens = 1024;  // up to which a single launch is chosen
 constexpr int64_t kMostTokens = int64_t{1} << 30;  // of a chunk: they are counted in 32 bits
 
 bool takes(const VariantInfo& variant, const serpent_scan_shape& shape) {
@@ -124,8 +135,8 @@ ScanPlan plan_scan(const serpent_scan_shape& shape, const ScanTuning& tuning, in
   plan.variant = tuning.variant.empty() ? &choose(shape, multiprocessors) : &named(tuning.variant, shape);
   const VariantInfo& variant = *plan.variant;
   const bool single = variant.form == ScanForm::kSingle;
-  plan.chunk_tokens = single || tuning.chunk_tokens == 0 ? chunk_length(variant, shape, multiprocessors)
-                                                         : tuning.chunk_tokens;
+  plan.chunk_tokens =
+      single || tuning.chunk_tokens == 0 ? chunk_length(variant, shape, multiprocessors) : tuning.chunk_tokens;
   if (plan.chunk_tokens < 1 || plan.chunk_tokens > kMostTokens) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT, "the CUDA variant '" + std::string(variant.name) + "' would have chunks of " +
                                               std::to_string(plan.chunk_tokens) + " pixels; expected 1 .. " +
@@ -133,9 +144,9 @@ ScanPlan plan_scan(const serpent_scan_shape& shape, const ScanTuning& tuning, in
   }
   const int most_warps = visit_variant(variant.kernels, [](auto v) -> int { return v.kMaxWarps; });
   const int most_parts = most_warps / (single ? 4 : 2);
-  plan.parts = tuning.parts == 0 ? parts_of_chunk(warps_of(variant, shape, plan.chunk_tokens), most_parts,
-                                                  multiprocessors)
-                                 : std::clamp(tuning.parts, 1, most_parts);
+  plan.parts = tuning.parts == 0
+                   ? parts_of_chunk(warps_of(variant, shape, plan.chunk_tokens), most_parts, multiprocessors)
+                   : std::clamp(tuning.parts, 1, most_parts);
   return plan;
 }
 
