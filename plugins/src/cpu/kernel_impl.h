@@ -120,47 +120,63 @@ SERPENT_NOINLINE void project(const Tile<Real>& tile, const typename Tile<Real>:
   }
 }
 
-// The recurrence of the states [n, n + kStates) of one vector over a block; adds their C h to `out`.
+// The recurrence of kStates states of one vector over a block; adds their C h to lane.out. `lane` starts at the first
+// of these states, and so do B and C, whose rows are `columns` apart.
 template <int kStates, class Real>
-SERPENT_NOINLINE void scan_states(const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n,
+SERPENT_NOINLINE void scan_states(typename Tile<Real>::Lane lane, const Real* B, const Real* C, int64_t columns,
                                   int64_t count) {
   using V = Vector<Real>;
-  const int64_t columns = tile.dt_rank + 2 * tile.d_state;
-  const Real* B = tile.columns + tile.dt_rank + n;
-  const auto* rate = lane.rate + n;
+  const auto* const rate = lane.rate;
+  const auto* step = lane.step;
+  const auto* dt_x = lane.dt_x;
+  auto* out = lane.out;
   V h[kStates];
   SERPENT_UNROLL
   for (int i = 0; i < kStates; ++i) {
-    h[i] = V::load(lane.state[n + i]);
+    h[i] = V::load(lane.state[i]);
   }
   for (int64_t t = 0; t < count; ++t) {
-    const Real* C = B + tile.d_state;
-    const V step = V::load(lane.step[t]);
-    const V dt_x = V::load(lane.dt_x[t]);
-    V y = V::load(lane.out[t]);
+    const V dt = V::load(*step++);
+    const V input = V::load(*dt_x++);
+    V y = V::load(*out);
     SERPENT_UNROLL
     for (int i = 0; i < kStates; ++i) {
-      h[i] = advance(decay_of(step * V::load(rate[i])), h[i], dt_x, V(B[i]));
+      h[i] = advance(decay_of(dt * V::load(rate[i])), h[i], input, V(B[i]));
       y = fma(V(C[i]), h[i], y);
     }
-    y.store(lane.out[t]);
+    y.store(*out++);
     B += columns;
+    C += columns;
   }
   SERPENT_UNROLL
   for (int i = 0; i < kStates; ++i) {
-    h[i].store(lane.state[n + i]);
+    h[i].store(lane.state[i]);
   }
 }
 
 template <int kStates, class Real>
-void scan_states_of(int64_t states, const Tile<Real>& tile, const typename Tile<Real>::Lane& lane, int64_t n,
-                    int64_t count) {
+void scan_states_of(int64_t states, const typename Tile<Real>::Lane& lane, const Real* B, const Real* C,
+                    int64_t columns, int64_t count) {
   if constexpr (kStates > 1) {
     if (states < kStates) {
-      return scan_states_of<kStates - 1>(states, tile, lane, n, count);
+      return scan_states_of<kStates - 1>(states, lane, B, C, columns, count);
     }
   }
-  scan_states<kStates>(tile, lane, n, count);
+  scan_states<kStates>(lane, B, C, columns, count);
+}
+
+// All states of one vector over a block, in groups whose h stay in registers.
+template <class Real>
+void scan_block(const Tile<Real>& tile, typename Tile<Real>::Lane lane, int64_t count) {
+  const Real* B = tile.columns + tile.dt_rank;
+  const int64_t groups = (tile.d_state + kMostStates - 1) / kMostStates;
+  for (int64_t group = 0, n = 0; group < groups; ++group) {
+    const int64_t states = (tile.d_state - n) / (groups - group);
+    scan_states_of<kMostStates>(states, lane, B + n, B + tile.d_state + n, tile.dt_rank + 2 * tile.d_state, count);
+    lane.rate += states;
+    lane.state += states;
+    n += states;
+  }
 }
 
 // The pixels of the tokens [start, start + count) of direction k.
@@ -207,7 +223,6 @@ void scan_direction(const serpent_scan_shape& shape, const serpent_scan_tensors&
   T* const y = problem.y + task.picture * tokens * D + task.first;
   begin_direction(problem, tile, k, task.first, task.channels);
 
-  const int64_t blocks = (problem.d_state + kMostStates - 1) / kMostStates;
   const int64_t ahead = k == kOrder[0] ? kTokenBlock : kPrefetchTokens;  // hardware follows an ascending direction
   for (int64_t start = 0; start < tokens; start += kTokenBlock) {
     const int64_t count = smaller(kTokenBlock, tokens - start);
@@ -226,11 +241,7 @@ void scan_direction(const serpent_scan_shape& shape, const serpent_scan_tensors&
     for (int64_t v = 0; v < tile.vectors; ++v) {
       const auto lane = tile.lane(v);
       project(tile, lane, count);
-      for (int64_t block = 0, n = 0; block < blocks; ++block) {
-        const int64_t states = (problem.d_state - n) / (blocks - block);
-        scan_states_of<kMostStates>(states, tile, lane, n, count);
-        n += states;
-      }
+      scan_block(tile, lane, count);
     }
     for (int64_t t = 0; t < count; ++t) {
       if (sums.before != nullptr && t + ahead < count) {

@@ -32,6 +32,7 @@
 // The intrinsics of a register width serve only vectors of that width.
 #if defined(SERPENT_VECTOR_TYPES) && defined(__AVX512F__) && SERPENT_VECTOR_BYTES == 64
 #define SERPENT_USE_AVX512 1
+#define SERPENT_SCALES_BY_EXPONENT 1  // scale() below is one instruction
 #elif defined(SERPENT_VECTOR_TYPES) && defined(__AVX2__) && defined(__FMA__) && SERPENT_VECTOR_BYTES == 32
 #define SERPENT_USE_AVX2 1
 #endif

@@ -186,7 +186,7 @@ struct Decay {
 template <class Real, int kTerms>
 SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z, const Real (&series)[kTerms]) {
   using V = Vector<Real>;
-#if defined(SERPENT_USE_AVX512)
+#if defined(SERPENT_SCALES_BY_EXPONENT)
   const V n = round_to_integral(z);
   const V r = minus(z, n);
   return {polynomial(r, series) * r, n};
@@ -208,7 +208,7 @@ SERPENT_INLINE Decay<Real> decay_of(Vector<Real> z) {
 template <class Real>
 SERPENT_INLINE Vector<Real> advance(Decay<Real> decay, Vector<Real> h, Vector<Real> a, Vector<Real> b) {
   const Vector<Real> sum = fma(decay.fraction, h, h);
-#if defined(SERPENT_USE_AVX512)
+#if defined(SERPENT_SCALES_BY_EXPONENT)
   return fma(a, b, scale(sum, decay.power));
 #else
   return fma(sum, decay.power, a * b);
@@ -219,7 +219,7 @@ SERPENT_INLINE Vector<Real> advance(Decay<Real> decay, Vector<Real> h, Vector<Re
 template <class Real>
 SERPENT_INLINE Vector<Real> apply(Decay<Real> decay, Vector<Real> h) {
   const Vector<Real> sum = fma(decay.fraction, h, h);
-#if defined(SERPENT_USE_AVX512)
+#if defined(SERPENT_SCALES_BY_EXPONENT)
   return scale(sum, decay.power);
 #else
   return sum * decay.power;

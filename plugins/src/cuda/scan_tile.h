@@ -62,7 +62,7 @@ struct alignas(kVectorBytes) ScanTile {
 
   float rows[V::kTokens][V::kRowFloats];
   float dt_x[V::kTokens][V::kGroups][V::kOwnChannels][2];  // dt and x
-  float weight[V::kR > 0 ? V::kR : 1][V::kTileChannels];   // dt_weight, if its width is known
+  float weight[V::kR + 1][V::kTileChannels];               // dt_weight, if its width is known, and dt_bias
   alignas(kVectorBytes) T raw_x[V::kTokens][V::kTileChannels];
   alignas(kVectorBytes) T raw_rows[V::kVectors ? V::kTokens : 1][kRowVectors * kPer];
   Place places[2][V::kTokens];  // of this tile's tokens and of the next one's
@@ -84,12 +84,12 @@ class ScanStage {
     SERPENT_UNROLL
     for (int c = 0; c < kChannels; ++c) {
       const int64_t row = me.direction * arguments.channels + channel(c);
-      bias_[c] = present(c) ? load(arguments.dt_bias + row) : 0.0F;
-      SERPENT_UNROLL
-      for (int r = 0; r < kR; ++r) {
-        if (me.lane < kChannelLanes) {
+      if (me.lane < kChannelLanes) {
+        SERPENT_UNROLL
+        for (int r = 0; r < kR; ++r) {
           tile.weight[r][own() + c * kChannelLanes] = present(c) ? load(arguments.dt_weight + row * kR + r) : 0.0F;
         }
+        tile.weight[kR][own() + c * kChannelLanes] = present(c) ? load(arguments.dt_bias + row) : 0.0F;
       }
     }
   }
@@ -148,11 +148,11 @@ class ScanStage {
   // For all tokens that the tile has room for, and all channels: those that are absent have no effect on others.
   SERPENT_DEVICE void project() {
     constexpr int kStep = kLanes / kChannelLanes;
-    float weight[kChannels][kR > 0 ? kR : 1];
+    float weight[kChannels][kR + 1];
     SERPENT_UNROLL
     for (int c = 0; c < kChannels; ++c) {
       SERPENT_UNROLL
-      for (int r = 0; r < kR; ++r) {
+      for (int r = 0; r <= kR; ++r) {
         weight[c][r] = tile_.weight[r][own() + c * kChannelLanes];
       }
     }
@@ -163,7 +163,7 @@ class ScanStage {
       float v[kChannels];
       SERPENT_UNROLL
       for (int c = 0; c < kChannels; ++c) {
-        v[c] = bias_[c];
+        v[c] = weight[c][kR];
       }
       add_ranks(weight, tile_.rows[t], v);
       Words<2 * kChannels> dt_x;
@@ -226,7 +226,7 @@ class ScanStage {
     return (is_C ? V::kC : V::kB) + state % V::kSharers * V::kStates + state / V::kSharers;
   }
 
-  SERPENT_DEVICE void add_ranks(const float (&weight)[kChannels][kR > 0 ? kR : 1], const float* row,
+  SERPENT_DEVICE void add_ranks(const float (&weight)[kChannels][kR + 1], const float* row,
                                 float (&v)[kChannels]) const {
     if constexpr (kR > 0) {
       constexpr int kVector = kR % 4 == 0 ? 4 : kR % 2 == 0 ? 2 : 1;
@@ -256,7 +256,6 @@ class ScanStage {
   const ScanArguments<T>& arguments_;
   const ScanWarp& me_;
   Tile& tile_;
-  float bias_[kChannels];
 };
 
 }  // namespace serpent::cuda

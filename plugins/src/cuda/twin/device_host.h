@@ -16,7 +16,7 @@
 #define SERPENT_DEVICE inline
 #define SERPENT_HOST_DEVICE inline
 #define SERPENT_UNROLL
-#define SERPENT_UNROLL_BY(n)
+#define SERPENT_UNROLL_BY(n) static_assert((n) > 0);
 
 #define SERPENT_BLOCK_SYNC(name)                            \
   do {                                                      \
