@@ -148,7 +148,8 @@ def test_an_empty_batch_needs_no_workspace_and_no_pointers() -> None:
 
 
 def test_memory_that_cannot_be_had_is_an_error() -> None:
-    huge = dataclasses.replace(SHAPE, height=2**20, width=2**20)  # slabs beyond a 47-bit address space
+    # Sums in f32 of an f16 picture: beyond a 47-bit address space.
+    huge = dataclasses.replace(SHAPE, height=2**22, width=2**21, dtype="f16")
     with pytest.raises(NativeLibraryError, match="out of memory"):
         native.library().scan_cpu(huge, NOWHERE, 1)
 
