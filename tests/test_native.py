@@ -81,9 +81,9 @@ def test_workspace_by_hand() -> None:
 
 @pytest.mark.parametrize("field", ["batch", "height", "width", "channels", "d_state", "dt_rank"])
 def test_workspace_never_shrinks_as_a_size_grows(field: str) -> None:
-    sizes = [1, 2, 3, 15, 16, 17, 63, 64, 65, 255, 256]
+    sizes = [1, 2, 3, 15, 16, 17, 63, 64]
     if field not in ("d_state", "dt_rank"):
-        sizes += [257, 1000, 2**20, 2**30, 2**40]
+        sizes += [65, 255, 256, 257, 1000, 2**20, 2**30, 2**40]
     changes: list[dict[str, Any]] = [{field: size} for size in sizes]
     shapes = [dataclasses.replace(SHAPE, **change) for change in changes]
     needed = [native.library().workspace_size(shape) for shape in shapes]
@@ -94,13 +94,13 @@ def test_workspace_never_shrinks_as_a_size_grows(field: str) -> None:
 def test_the_largest_shape_that_is_accepted_has_a_workspace_that_did_not_overflow() -> None:
     needed = []
     for exponent in range(20, 63):
-        shape = ScanShape(1, 1, 1, 2**exponent, 256, 1, "f32")
+        shape = ScanShape(1, 1, 1, 2**exponent, 64, 1, "f32")
         try:
             needed.append(native.library().workspace_size(shape))
         except ArgumentError:
             break
-        # One chunk of 256 states for each channel in each of 4 directions, f32, is the least there must be.
-        assert needed[-1] >= 2**exponent * 4 * 256 * 4
+        # One chunk of 64 states for each channel in each of 4 directions, f32, is the least there must be.
+        assert needed[-1] >= 2**exponent * 4 * 64 * 4
     assert 20 < len(needed) < 43  # some are accepted, and not all
 
 

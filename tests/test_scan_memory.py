@@ -76,7 +76,7 @@ def stated(D: int, dtype: str, threads: int) -> tuple[float, float]:
     """Bytes a pixel on the CPU, forward and backward, as the docstring of the operator gives them."""
     S = 8 if dtype == "float64" else 4
     W = 128 // S
-    forward = 128 * (4 * math.ceil(threads / 4) if threads > 1 else 1)
+    forward = 256 * (4 * math.ceil(threads / 4) if threads > 1 else 1)
     tasks = min(threads, 4 * math.ceil(D / W))
     sums = S * (D + 4 * (R + 2 * N)) if dtype == "bfloat16" else 0
     return forward, tasks * S * (W + R + 2 * N + N * W / 32) + sums
