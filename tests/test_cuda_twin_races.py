@@ -46,7 +46,7 @@ def test_sanitizers_find_nothing(twin: Twin, program: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", BARRIERS)
 def test_a_missing_barrier_is_noticed(twin: Twin, name: str) -> None:
-    """Without it one of the runs that the intact program passes, above, has a race, a wrong result or a wild pointer."""
+    """Without it one of the runs that the intact program passes has a race, a wrong result or a wild pointer."""
     program = f"cuda_twin_without_{name}"
     for words in commands(twin, backward_first=BARRIERS[name].startswith("backward")):
         result = twin.run(program, *words, "runs=1")

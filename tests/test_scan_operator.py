@@ -40,9 +40,9 @@ ROWS = [
     pytest.param(changed(height=33, width=17), id="33x17"),
     # Tokens are scanned in blocks of 32.
     *(pytest.param(changed(height=1, width=w), id=f"tokens-{w}") for w in (31, 32, 33, 64, 65)),
-    # Channels come in tiles of a cache line: 16 in f32, 8 in f64.
+    # Channels come in vectors: 4, 8 or 16 in f32, half of that in f64.
     *(pytest.param(changed(channels=d), id=f"channels-{d}") for d in (1, 7, 8, 9, 15, 17, 31, 32, 33)),
-    # The four directions are added 1024 pixels at a time.
+    # Around what one merging task adds up, 1024 pixels.
     *(pytest.param(changed(height=5, width=205 + w, d_state=1), id=f"pixels-{1025 + 5 * w}") for w in (-1, 0, 1)),
     *(pytest.param(changed(height=1, width=w, d_state=1), id=f"pixels-{w}") for w in (1023, 1024)),
     pytest.param(changed(d_state=1), id="state-1"),
@@ -50,8 +50,8 @@ ROWS = [
     pytest.param(changed(dt_rank=1), id="rank-1"),
     pytest.param(changed(dt_rank=256, height=2), id="rank-256"),
     pytest.param(changed(batch=3), id="three-pictures"),
-    # 8 MiB of slabs are worked on at once: 1024 tiles of 32 pixels. Here are 3 * 350 (f32) or 3 * 700 (f64).
-    pytest.param(Sizes(3, 4, 8, 5600, 1, 1), id="several-rounds"),
+    # Many tiles of channels.
+    pytest.param(Sizes(3, 4, 8, 5600, 1, 1), id="many-channels"),
     pytest.param(Sizes(1, 8, 9, 64, 6, 2), id="network-c32"),
     pytest.param(Sizes(1, 6, 7, 128, 11, 4), id="network-c64"),
     pytest.param(Sizes(1, 5, 6, 256, 22, 8), id="network-c128"),
@@ -134,7 +134,6 @@ def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         pytest.param(changed(channels=33, width=13), id="ragged-tile"),
         pytest.param(changed(batch=3, channels=17), id="three-pictures"),
         pytest.param(Sizes(3, 32, 32, 177, 1, 1), id="several-rounds"),
-        # One slab exceeds 2 MiB / 2, so the number of tiles at once depends on the number of threads.
         pytest.param(Sizes(1, 129, 130, 33, 1, 1), id="rounds-by-threads"),
         pytest.param(Sizes(1, 32, 32, 144, 1, 1), id="many-tiles-in-a-round"),
     ],

@@ -199,7 +199,7 @@ class ScanStage {
   SERPENT_DEVICE void each_vector(int count, const Visit& visit) const {
     constexpr int kWide = power_of_two_from(kCount);
     static_assert(kWide <= kLanes);
-    SERPENT_UNROLL
+    SERPENT_UNROLL_BY(2)  // more at once would need registers
     for (int first = 0; first < V::kTokens; first += kLanes / kWide) {
       const int t = first + me_.lane / kWide;
       const int v = me_.lane % kWide;

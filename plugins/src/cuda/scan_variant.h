@@ -26,8 +26,7 @@ struct ScanVariant {
   static constexpr int kMaxWarps = kMaxWarps_;
 
   static constexpr int kThreads = static_cast<int>(kWarpThreads) * kMaxWarps;
-  // At most 128 registers a thread, or 168 where ptxas would spill some of those to memory.
-  static constexpr int kMinBlocks = (kN == 0 || (kN == 43 && kMaxWarps == 2) ? 12 : 16) / kMaxWarps;
+  static constexpr int kMinBlocks = (kN > 0 ? 16 : 12) / kMaxWarps;  // at most 128 registers a thread, or 168
   static constexpr int kMaxParts = kMaxWarps / 2;  // of a chunk, a warp each in both directions of a pair
   static constexpr int kGroups = static_cast<int>(kWarpThreads) / kSharers;  // of lanes with the same channels
   static constexpr int kTileChannels = kGroups * kOwnChannels;

@@ -16,13 +16,13 @@ namespace {
 //
 //                 channels   scan_states   scan_tokens   exp2 unit
 //                 of a warp
-//   n6               64           9.8          11.9          9.3
+//   n6               64           9.8          12.0          9.3
 //   n11              64           7.4           9.5          8.7
 //   n22              32           6.9           9.9          8.4
-//   n43              16           7.1           9.8          8.4
-//   n11-narrow       32          10.8          14.6          9.5
-//   n22-narrow       16          10.6          15.3          9.1
-//   n43-narrow        8          10.9          15.9          9.1
+//   n43              16           7.2          10.0          8.4
+//   n11-narrow       32          10.7          14.6          9.5
+//   n22-narrow       16          10.7          15.4          9.1
+//   n43-narrow        8          11.0          15.9          9.1
 //
 // So the narrow ones pay where the others would leave more than half of the places for warps empty, and the single ones
 // where they spare launches of a few microseconds each without leaving multiprocessors empty.
