@@ -18,6 +18,8 @@ void check_threads(int32_t num_threads) {
   }
 }
 
+constexpr uintptr_t kWorkspaceAlignment = 256;  // what cudaMalloc gives
+
 void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
   if (workspace == nullptr) {
     bytes = 0;
@@ -25,6 +27,10 @@ void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
   if (bytes < needed) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          "workspace has " + std::to_string(bytes) + " bytes; this shape needs " + std::to_string(needed));
+  }
+  if (reinterpret_cast<uintptr_t>(workspace) % kWorkspaceAlignment != 0) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT,
+         "workspace is not aligned to " + std::to_string(kWorkspaceAlignment) + " bytes");
   }
 }
 
@@ -80,6 +86,9 @@ serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_tensors(*shape, tensors);
+    if (shape->batch > 0) {
+      serpent::check_cuda_alignment(*shape, *tensors);
+    }
     check_workspace(workspace, workspace_bytes, serpent::workspace_bytes(*shape));
     if (shape->batch > 0) {
       serpent::scan_cuda(*shape, *tensors, workspace, stream);
@@ -101,6 +110,7 @@ serpent_status serpent_scan_backward_cuda(const serpent_scan_shape* shape, const
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_gradients(*shape, tensors, gradients);
+    serpent::check_cuda_alignment(*shape, *tensors);
     check_workspace(workspace, workspace_bytes, serpent::backward_workspace_bytes(*shape));
     serpent::scan_backward_cuda(*shape, *tensors, *gradients, workspace, stream);
   });
