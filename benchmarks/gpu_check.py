@@ -160,15 +160,16 @@ def build(record: Record, left: Callable[[], float]) -> None:
         reason = re.search(r"CUDA kernels: not built, (.*?CUDACXX)", said)
         raise MissingError(f"no usable nvcc: {reason.group(1)}" if reason else f"cmake failed: {said}")
     compiled = run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count() or 1)], left())
-    cache = (BUILD / "CMakeCache.txt").read_text()
-    (state,) = re.findall(r"^SERPENT_CUDA_STATE:INTERNAL=(.*)$", cache, re.MULTILINE)
-    record.versions["nvcc"] = first_number(state)
-    # The benchmark measures the GPU's ceilings with kernels of its own: by the nvcc that CMake found, wherever it is.
-    (compiler,) = re.findall(r"^CMAKE_CUDA_COMPILER:\w+=(.*)$", cache, re.MULTILINE)
-    record.versions["cuda_compiler"] = compiler
+    record.versions["nvcc"] = first_number(cached("SERPENT_CUDA_STATE"))
     record.build = {"architectures": architecture, "library_bytes": LIBRARY.stat().st_size if LIBRARY.is_file() else 0}
     if compiled.returncode != 0:
         record.problems.append("the build failed")
+
+
+def cached(name: str) -> str:
+    """An entry of the build's CMake cache."""
+    (value,) = re.findall(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
+    return str(value)
 
 
 def test(record: Record, seconds: float) -> None:
@@ -210,7 +211,8 @@ def benchmark(record: Record, seconds: float) -> None:
     figures.unlink(missing_ok=True)
     options = ["--device", "cuda", "--json", str(figures), "--time-limit", str(int(seconds))]
     command = [sys.executable, "benchmarks/bench_scan.py", *options]
-    finished = run(command, seconds + GRACE_S, CUDACXX=record.versions["cuda_compiler"])
+    # It measures the GPU's ceilings with kernels of its own, compiled by the nvcc that CMake found, wherever that is.
+    finished = run(command, seconds + GRACE_S, CUDACXX=cached("CMAKE_CUDA_COMPILER"))
     if figures.is_file():
         record.benchmark = json.loads(figures.read_text())
     if finished.returncode != 0 or record.benchmark is None:

@@ -44,19 +44,23 @@ class Machine:
         self.commands: list[list[str]] = []
         self._script, self._failing = script, failing
 
-    def run(self, command: list[str], limit_s: float, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: list[str], limit_s: float, *, quiet: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         assert limit_s > 0
         self.commands.append(command)
         build, stage = self._script.BUILD, "compile"
         if "-S" in command:
             stage = "configure"
             state = "built by nvcc 13.0.88 for 90-real"
-            (build / "CMakeCache.txt").write_text(f"A:STRING=b\nSERPENT_CUDA_STATE:INTERNAL={state}\n")
+            compiler = "CMAKE_CUDA_COMPILER:FILEPATH=/wheel/bin/nvcc"
+            (build / "CMakeCache.txt").write_text(f"{compiler}\nSERPENT_CUDA_STATE:INTERNAL={state}\n")
         elif "pytest" in command:
             stage = "tests"
             (build / "tests.xml").write_text(REPORT)
         elif "benchmarks/bench_scan.py" in command:
             stage = "benchmark"
+            assert variables == {"CUDACXX": "/wheel/bin/nvcc"}
             Path(command[command.index("--json") + 1]).write_text('{"rows": [1, 2]}')
         else:
             self._script.LIBRARY.write_bytes(b"1234")
