@@ -3,6 +3,7 @@
 #include "cpu/scan_cpu.h"
 #include "cuda/scan_cuda.h"
 #include "failure.h"
+#include "parts.h"
 #include "serpent/scan.h"
 #include "shape.h"
 #include "workspace.h"
@@ -18,8 +19,6 @@ void check_threads(int32_t num_threads) {
   }
 }
 
-constexpr uintptr_t kWorkspaceAlignment = 256;  // what cudaMalloc gives
-
 void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
   if (workspace == nullptr) {
     bytes = 0;
@@ -28,9 +27,9 @@ void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          "workspace has " + std::to_string(bytes) + " bytes; this shape needs " + std::to_string(needed));
   }
-  if (reinterpret_cast<uintptr_t>(workspace) % kWorkspaceAlignment != 0) {
+  if (reinterpret_cast<uintptr_t>(workspace) % serpent::kPartAlignment != 0) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
-         "workspace is not aligned to " + std::to_string(kWorkspaceAlignment) + " bytes");
+         "workspace is not aligned to " + std::to_string(serpent::kPartAlignment) + " bytes");
   }
 }
 
