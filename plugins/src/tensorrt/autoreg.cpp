@@ -21,15 +21,16 @@ constexpr int32_t kMajor = NV_TENSORRT_MAJOR;
 static_assert(kMajor == 10 || kMajor == 11, "the registry of this TensorRT is unknown here");
 
 constexpr const char* kPluginLibrary = "libserpent_trt.so";
-constexpr const char* kTensorRtLibraries[] = {"libnvinfer.so.11",          "libnvinfer.so.10",
-                                              "libnvinfer_lean.so.11",     "libnvinfer_lean.so.10",
-                                              "libnvinfer_dispatch.so.11", "libnvinfer_dispatch.so.10",
-                                              "libtensorrt_rtx.so.1"};
+constexpr const char* kTensorRtLibraries[] = {
+    "libnvinfer.so.11",          "libnvinfer.so.10",          "libnvinfer_lean.so.11", "libnvinfer_lean.so.10",
+    "libnvinfer_dispatch.so.11", "libnvinfer_dispatch.so.10", "libtensorrt_rtx.so.1"};
 
 using GetCreators = nvinfer1::IPluginCreatorInterface* const*(int32_t&);
 using SetLoggerFinder = void(nvinfer1::ILoggerFinder*);
 
-void say(const std::string& message) { std::fprintf(stderr, "libserpent_trt_autoreg%d: %s\n", kMajor, message.c_str()); }
+void say(const std::string& message) {
+  std::fprintf(stderr, "libserpent_trt_autoreg%d: %s\n", kMajor, message.c_str());
+}
 
 template <class Function>
 Function* symbol(void* library, const char* name) {
@@ -46,8 +47,8 @@ int32_t interface_major(int32_t version) {
 
 std::string title(const char* library, int32_t version) {
   const int32_t major = version / 10000;
-  return std::string(library) + " (version " + std::to_string(major) + "." + std::to_string(version / 100 % 100) +
-         "." + std::to_string(version % 100) + ")";
+  return std::string(library) + " (version " + std::to_string(major) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100) + ")";
 }
 
 // The logger that a loaded TensorRT hands out to whoever asks.
@@ -108,7 +109,8 @@ void register_everywhere() {
   if (!found) {
     const std::string wanted = kMajor == 11 ? "TensorRT 11 or TensorRT-RTX 1.7 and later" : "TensorRT 10";
     say("registered nothing: this library is for " + wanted + "; this process has loaded " +
-        (others.empty() ? "no TensorRT; load that first" : others + "; load the libserpent_trt_autoreg of its version"));
+        (others.empty() ? "no TensorRT; load that first"
+                        : others + "; load the libserpent_trt_autoreg of its version"));
   }
 }
 

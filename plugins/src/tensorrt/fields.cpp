@@ -51,9 +51,7 @@ int32_t read_schema(const nvinfer1::PluginField& field) {
 }  // namespace
 
 PlanFields::PlanFields(int32_t schema) noexcept
-    : schema_(schema),
-      field_(kSchemaField, &schema_, nvinfer1::PluginFieldType::kINT32, 1),
-      collection_{1, &field_} {}
+    : schema_(schema), field_(kSchemaField, &schema_, nvinfer1::PluginFieldType::kINT32, 1), collection_{1, &field_} {}
 
 int32_t parse_schema(const nvinfer1::PluginFieldCollection* fields, nvinfer1::TensorRTPhase phase) {
   std::optional<int32_t> schema;

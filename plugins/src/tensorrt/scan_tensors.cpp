@@ -20,7 +20,9 @@ std::string type_name(DataType type) {
   return number < std::size(kNames) ? kNames[number] : "number " + std::to_string(static_cast<int32_t>(type));
 }
 
-std::string title(size_t tensor) { return std::string(tensor < kInputs ? "input " : "output ") + kTensors[tensor].name; }
+std::string title(size_t tensor) {
+  return std::string(tensor < kInputs ? "input " : "output ") + kTensors[tensor].name;
+}
 
 std::string text_of(std::span<const int64_t> sizes) {
   std::string text = "(";
@@ -45,7 +47,7 @@ void check_type(size_t tensor, DataType type, DataType x) {
 }
 
 int32_t dtype_of(DataType type) {
-  return type == DataType::kFLOAT ? SERPENT_DTYPE_F32
+  return type == DataType::kFLOAT  ? SERPENT_DTYPE_F32
          : type == DataType::kHALF ? SERPENT_DTYPE_F16
                                    : SERPENT_DTYPE_BF16;
 }
