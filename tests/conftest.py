@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from serpent.errors import NativeLibraryError
+from serpent.runtime.plugin_library import plugin_library
+
 if TYPE_CHECKING:
     from exported import Exported
 
@@ -26,7 +29,15 @@ def _missing_tensorrt() -> str | None:
     return None
 
 
-_MISSING = {"cuda": _missing_cuda, "tensorrt": _missing_tensorrt}
+def _missing_plugin() -> str | None:
+    try:
+        plugin_library()
+    except NativeLibraryError as error:
+        return f"{error.message}; {error.hint}"
+    return None
+
+
+_MISSING = {"cuda": _missing_cuda, "tensorrt": _missing_tensorrt, "plugin": _missing_plugin}
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_
     }
     check_workspace(workspace, workspace_bytes, serpent::workspace_bytes(*shape));
     if (shape->batch > 0) {
-      serpent::scan_cuda(*shape, *tensors, workspace, stream);
+      serpent::scan_cuda(*shape, *tensors, serpent::choose_scan(*shape), workspace, stream);
     }
   });
 }

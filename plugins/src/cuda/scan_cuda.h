@@ -1,14 +1,20 @@
 // The CUDA scan, or its stand-in where the library is built without CUDA.
 #pragma once
 
+#include "scan_plan.h"
 #include "serpent/scan.h"
 
 namespace serpent {
 
 bool has_cuda() noexcept;
 
-// Checked arguments only, batch >= 1; `workspace` has workspace_bytes(shape) bytes; `stream` is a cudaStream_t.
-void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, void* workspace, void* stream);
+// Which kernels a scan of a checked shape, batch >= 1, runs on the current device. Whoever runs one shape often asks once.
+cuda::ScanPlan choose_scan(const serpent_scan_shape& shape);
+
+// Checked arguments only, batch >= 1; `plan` is choose_scan's for this shape and device; `workspace` has
+// workspace_bytes(shape) bytes; `stream` is a cudaStream_t.
+void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const cuda::ScanPlan& plan,
+               void* workspace, void* stream);
 
 // Checked arguments only, batch >= 0; `workspace` has backward_workspace_bytes(shape) bytes.
 void scan_backward_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,

@@ -54,10 +54,13 @@ void launch_scan(const serpent_scan_shape& shape, const serpent_scan_tensors& te
 
 bool has_cuda() noexcept { return true; }
 
-void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, void* workspace, void* stream) {
+cuda::ScanPlan choose_scan(const serpent_scan_shape& shape) {
   const char* forced = std::getenv("SERPENT_CUDA_VARIANT");
-  const cuda::ScanPlan plan =
-      cuda::plan_scan(shape, {.variant = forced != nullptr ? forced : ""}, cuda::device_multiprocessors());
+  return cuda::plan_scan(shape, {.variant = forced != nullptr ? forced : ""}, cuda::device_multiprocessors());
+}
+
+void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const cuda::ScanPlan& plan,
+               void* workspace, void* stream) {
   cuda::launch_scan(shape, tensors, plan, workspace, stream);
 }
 

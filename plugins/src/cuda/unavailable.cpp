@@ -11,7 +11,11 @@ namespace {
 
 bool has_cuda() noexcept { return false; }
 
-void scan_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, void*, void*) { refuse(); }
+cuda::ScanPlan choose_scan(const serpent_scan_shape&) { refuse(); }
+
+void scan_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, const cuda::ScanPlan&, void*, void*) {
+  refuse();
+}
 
 void scan_backward_cuda(const serpent_scan_shape&, const serpent_scan_tensors&, const serpent_scan_gradients&, void*,
                         void*) {

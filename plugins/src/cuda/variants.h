@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "scan_plan.h"
 #include "scan_variant.h"
 #include "serpent/scan.h"
 
@@ -40,12 +41,6 @@ struct ScanTuning {
   std::string variant;
   int64_t chunk_tokens = 0;
   int parts = 0;  // of each chunk, at most
-};
-
-struct ScanPlan {
-  const VariantInfo* variant;
-  int64_t chunk_tokens;
-  int parts;  // at most: shared memory may hold fewer
 };
 
 // Throws Failure where `tuning` names no variant, or one that does not take the shape.

@@ -29,7 +29,7 @@ std::vector<std::string> variant_lines() {
 void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning) {
   if (!tuning.any()) {
     const Array workspace = workspace_of(serpent::workspace_bytes(shape));
-    return serpent::scan_cuda(shape, tensors, workspace.data(), nullptr);
+    return serpent::scan_cuda(shape, tensors, serpent::choose_scan(shape), workspace.data(), nullptr);
   }
   const serpent::cuda::ScanPlan plan = serpent::cuda::plan_scan(
       shape, {tuning.variant, tuning.chunk, static_cast<int>(tuning.parts)}, serpent::cuda::device_multiprocessors());
