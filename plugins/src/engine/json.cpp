@@ -247,6 +247,8 @@ const Kind& get(const Json& json, std::string_view what, const char* kind) {
 
 Json Json::parse(std::string_view text) { return Reader(text).document(); }
 
+bool Json::boolean(std::string_view what) const { return get<bool>(*this, what, "boolean"); }
+
 int64_t Json::integer(std::string_view what) const { return get<int64_t>(*this, what, "integer"); }
 
 const std::string& Json::string(std::string_view what) const { return get<std::string>(*this, what, "string"); }

@@ -26,6 +26,7 @@ class Json {
   static Json parse(std::string_view text);
 
   // Each throws JsonError, naming `what`, where the value is of another kind.
+  bool boolean(std::string_view what) const;
   int64_t integer(std::string_view what) const;
   const std::string& string(std::string_view what) const;
   const Array& array(std::string_view what) const;

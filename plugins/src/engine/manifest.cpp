@@ -62,7 +62,7 @@ void read_engine(const Json& engine, Manifest& manifest) {
                      plugin.at("namespace").string("plugin.namespace"), false};
   const Json::Object& members = plugin.object("plugin");
   if (const auto embedded = members.find("embedded"); embedded != members.end()) {
-    manifest.plugin.embedded = embedded->second.value == Json::Value(true);
+    manifest.plugin.embedded = embedded->second.boolean("plugin.embedded");
   }
 }
 
@@ -88,8 +88,11 @@ void read_fields(const Json& fields, const std::string& plan, Manifest& manifest
 // The parts of a manifest's header that say whether the rest can be understood at all.
 void check_format(const Json& fields, const std::string& path) {
   const auto* members = std::get_if<Json::Object>(&fields.value);
-  const auto format = members != nullptr ? members->find("format") : Json::Object::const_iterator();
-  if (members == nullptr || format == members->end() || format->second.value != Json::Value("serpent-manifest")) {
+  const std::string* format = nullptr;
+  if (members != nullptr && members->contains("format")) {
+    format = std::get_if<std::string>(&fields.at("format").value);
+  }
+  if (format == nullptr || *format != "serpent-manifest") {
     fail(SERPENT_ENGINE_MODEL_FILE, path + " is no serpent-manifest" + kExportAgain);
   }
   const int64_t version = fields.at("format_version").integer("format_version");
@@ -108,8 +111,8 @@ std::vector<char> read_file(const std::filesystem::path& path, const std::string
     fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " does not exist" + kExportAgain);
   }
   std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  const std::streamoff size = stream && std::filesystem::is_regular_file(path, problem) ? stream.tellg() : -1;
-  if (size < 0) {
+  const std::streamoff size = stream.tellg();  // -1 where it could not be opened
+  if (size < 0 || !std::filesystem::is_regular_file(path, problem)) {
     const std::string reason = errno != 0 ? std::strerror(errno) : "it is no regular file";
     fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " cannot be read: " + reason);
   }
