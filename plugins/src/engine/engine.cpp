@@ -1,0 +1,241 @@
+#include "engine.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "failure.h"
+
+namespace serpent::engine {
+namespace {
+
+constexpr const char* kInput = "image";
+constexpr const char* kOutput = "restored";
+constexpr int kChannels = 3;
+constexpr const char* kPluginLibrary = "libserpent_trt.so";
+
+std::string text(const Shape& shape) {
+  return "(" + std::to_string(shape.batch) + ", 3, " + std::to_string(shape.height) + ", " +
+         std::to_string(shape.width) + ")";
+}
+
+std::string text(const serpent_engine_range& range) {
+  return range.min == range.max
+             ? std::to_string(range.min)
+             : std::to_string(range.min) + ":" + std::to_string(range.opt) + ":" + std::to_string(range.max);
+}
+
+Shape shape_of(const serpent_engine_pictures& pictures) { return {pictures.batch, pictures.height, pictures.width}; }
+
+}  // namespace
+
+Engine::Engine(const std::filesystem::path& plan, const serpent_engine_options& options)
+    : manifest_(load_manifest(plan)),
+      backend_(),
+      device_(options.device),
+      runtime_(nullptr, nullptr),
+      engine_(nullptr, nullptr) {
+  const std::vector<char> bytes = read_plan(plan, manifest_);
+  backend_ = load_backend(options.tensorrt_library != nullptr ? options.tensorrt_library : "", plan, manifest_);
+  const serpent_adapter& calls = *backend_.calls;
+  serpent_adapter_runtime* runtime = nullptr;
+  call(calls.create_runtime, backend_.library, device_, &runtime);
+  runtime_ = {runtime, calls.destroy_runtime};
+  check_device(plan);
+
+  load_plugin(plan, options);
+  serpent_adapter_engine* engine = nullptr;
+  call(calls.deserialize, runtime, bytes.data(), static_cast<uint64_t>(bytes.size()),
+       static_cast<int32_t>(manifest_.plugin.embedded), &engine);
+  engine_ = {engine, calls.destroy_engine};
+  check_tensors(plan);
+  pool_.emplace(calls, runtime, engine, options.contexts, static_cast<serpent_engine_when_busy>(options.when_busy));
+}
+
+void Engine::load_plugin(const std::filesystem::path& plan, const serpent_engine_options& options) {
+  const Plugin& wanted = manifest_.plugin;
+  if (wanted.embedded) {
+    // The registry must not have the plugin twice, so the library beside us stays out.
+    if (options.allow_native_code != 1) {
+      fail(SERPENT_ENGINE_UNSUPPORTED,
+           plan.string() +
+               " carries native code (an embedded plugin library); set allow_native_code to run it, where "
+               "you trust its origin");
+    }
+    return;
+  }
+  const std::string library = options.plugin_library != nullptr ? std::string(options.plugin_library)
+                                                                : (own_folder() / kPluginLibrary).string();
+  const serpent_adapter_plugin identity = {wanted.name.c_str(), wanted.version.c_str(), wanted.name_space.c_str()};
+  call(backend_.calls->load_plugin, runtime_.get(), library.c_str(), &identity);
+}
+
+void Engine::check_device(const std::filesystem::path& plan) {
+  serpent_adapter_device device = {};
+  call(backend_.calls->describe_device, runtime_.get(), &device);
+  const std::string own = "sm" + std::to_string(device.major) + std::to_string(device.minor);
+  const std::vector<std::string>& targets = manifest_.targets;
+  if (std::find(targets.begin(), targets.end(), own) == targets.end()) {
+    std::string listed;
+    for (const std::string& target : targets) {
+      listed += (listed.empty() ? "" : ", ") + target;
+    }
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " was built for " + listed + "; CUDA device " +
+                                         std::to_string(device_) + " is " + device.name + " (" + own +
+                                         "); export it again with --targets " + own + ", or choose another device");
+  }
+}
+
+void Engine::check_tensors(const std::filesystem::path& plan) const {
+  const serpent_adapter& calls = *backend_.calls;
+  int32_t count = 0;
+  call(calls.count_tensors, engine_.get(), &count);
+  bool expected = count == 2;
+  std::string listed;
+  std::optional<serpent_adapter_tensor> input;
+  for (int32_t index = 0; index < count; ++index) {
+    serpent_adapter_tensor tensor = {};
+    call(calls.describe_tensor, engine_.get(), index, &tensor);
+    listed += (listed.empty() ? "" : ", ") + std::string(tensor.name) + " " + tensor.type;
+    const std::string_view name = tensor.is_input != 0 ? kInput : kOutput;
+    expected = expected && tensor.name == name && tensor.type == std::string_view("FLOAT") &&
+               tensor.rank == SERPENT_ADAPTER_RANK;
+    if (tensor.is_input != 0) {
+      input = tensor;
+    }
+  }
+  if (!expected || !input) {
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " has the tensors " + listed + "; this library runs plans with " +
+                                         kInput + " and " + kOutput +
+                                         ", both FLOAT (B, 3, H, W); export it with --io f32-nchw");
+  }
+  // Buffers are sized by the manifest and written by the plan: both must speak of the same sizes.
+  const serpent_engine_range wanted[] = {
+      manifest_.batch, {kChannels, kChannels, kChannels}, manifest_.height, manifest_.width};
+  for (int axis = 0; axis < SERPENT_ADAPTER_RANK; ++axis) {
+    if (input->min[axis] != wanted[axis].min || input->max[axis] != wanted[axis].max) {
+      fail(SERPENT_ENGINE_MODEL_FILE, plan.string() + " accepts " + std::to_string(input->min[axis]) + " to " +
+                                          std::to_string(input->max[axis]) + " on axis " + std::to_string(axis) +
+                                          " of " + kInput + ", its manifest says " + text(wanted[axis]) +
+                                          "; run serpent-export again");
+    }
+  }
+}
+
+serpent_engine_info Engine::info() const {
+  return {
+      .batch = manifest_.batch,
+      .height = manifest_.height,
+      .width = manifest_.width,
+      .multiple = manifest_.multiple,
+      .variant = manifest_.variant.c_str(),
+      .task = manifest_.task.c_str(),
+      .precision = manifest_.precision.c_str(),
+      .weights = manifest_.weights.c_str(),
+      .flavour = manifest_.flavour.c_str(),
+      .version = backend_.version.c_str(),
+      .device = device_,
+  };
+}
+
+void Engine::check_memory(const char* name, const serpent_engine_pictures& pictures) const {
+  serpent_adapter_place place = {};
+  call(backend_.calls->locate, runtime_.get(), static_cast<const void*>(pictures.data), &place);
+  const bool on_device = pictures.memory == SERPENT_ENGINE_DEVICE;
+  if (on_device != (place.memory == SERPENT_ENGINE_DEVICE)) {
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT, std::string(name) + " is said to be in " + (on_device ? "device" : "host") +
+                                              " memory, and its pointer is of " + (on_device ? "host" : "device") +
+                                              " memory");
+  }
+  if (on_device && place.device != device_) {
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT, std::string(name) + " is on CUDA device " + std::to_string(place.device) +
+                                              ", the engine on device " + std::to_string(device_));
+  }
+}
+
+void Engine::check_pictures(const serpent_engine_pictures& image, const serpent_engine_pictures& restored) const {
+  for (const auto& [name, pictures] : {std::pair{kInput, &image}, std::pair{kOutput, &restored}}) {
+    const std::string subject(name);
+    if (pictures->data == nullptr) {
+      fail(SERPENT_ENGINE_INVALID_ARGUMENT, subject + ".data is NULL");
+    }
+    if (pictures->dtype != SERPENT_DTYPE_F32) {
+      fail(SERPENT_ENGINE_INVALID_ARGUMENT, subject + ".dtype is " + std::to_string(pictures->dtype) + "; expected " +
+                                                std::to_string(SERPENT_DTYPE_F32) + " (SERPENT_DTYPE_F32)");
+    }
+    if (pictures->memory != SERPENT_ENGINE_HOST && pictures->memory != SERPENT_ENGINE_DEVICE) {
+      fail(SERPENT_ENGINE_INVALID_ARGUMENT,
+           subject + ".memory is " + std::to_string(pictures->memory) + "; expected 0 (host) or 1 (device)");
+    }
+  }
+  const Shape shape = shape_of(image);
+  if (shape != shape_of(restored)) {
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT,
+         "image is " + text(shape) + " and restored " + text(shape_of(restored)) + "; expected equal shapes");
+  }
+  const auto fits = [](int64_t size, const serpent_engine_range& range) { return 1 <= size && size <= range.max; };
+  if (!fits(shape.batch, manifest_.batch) || !fits(shape.height, manifest_.height) ||
+      !fits(shape.width, manifest_.width)) {
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT,
+         "image is " + text(shape) + ", outside the plan's profile: batch " + text(manifest_.batch) + ", height " +
+             text(manifest_.height) + ", width " + text(manifest_.width) +
+             " (min:opt:max; smaller pictures are padded, larger ones go through in tiles)");
+  }
+  const auto* source = static_cast<const char*>(image.data);
+  const auto* target = static_cast<const char*>(restored.data);
+  if (std::less<>()(source, target + shape.bytes()) && std::less<>()(target, source + shape.bytes())) {
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT, "image and restored overlap");
+  }
+  check_memory(kInput, image);
+  check_memory(kOutput, restored);
+}
+
+void Engine::run(const serpent_engine_pictures& image, const serpent_engine_pictures& restored, void* stream) {
+  check_pictures(image, restored);
+  const serpent_adapter& calls = *backend_.calls;
+  const Pool::Lease slot = pool_->borrow();
+  const bool on_device = image.memory == SERPENT_ENGINE_DEVICE && restored.memory == SERPENT_ENGINE_DEVICE;
+  try {
+    // The last run in this slot may be under way on another stream.
+    call(calls.wait, runtime_.get(), slot->done, stream);
+    enqueue(*slot, image, restored, stream);
+    call(calls.record, runtime_.get(), slot->done, stream);
+    if (!on_device) {
+      call(calls.finish_stream, runtime_.get(), stream);
+    }
+  } catch (...) {
+    // What was enqueued before the failure still uses the caller's memory and the slot's.
+    (void)calls.finish_stream(runtime_.get(), stream, nullptr);
+    throw;
+  }
+}
+
+void Engine::enqueue(Slot& slot, const serpent_engine_pictures& image, const serpent_engine_pictures& restored,
+                     void* stream) {
+  const serpent_adapter& calls = *backend_.calls;
+  const Shape large = padded(shape_of(image), info());
+  const auto usable = [&](const serpent_engine_pictures& pictures) {
+    constexpr uintptr_t kAlignment = 256;  // what TensorRT asks of tensors
+    return pictures.memory == SERPENT_ENGINE_DEVICE && shape_of(pictures) == large &&
+           reinterpret_cast<uintptr_t>(pictures.data) % kAlignment == 0;
+  };
+  const auto own = [&](Slot::Buffer& buffer) {
+    slot.reserve(buffer, large.bytes());
+    return buffer.data;
+  };
+  float* source = usable(image) ? static_cast<float*>(image.data) : own(slot.image);
+  float* target = usable(restored) ? static_cast<float*>(restored.data) : own(slot.restored);
+  const Transfer transfer(calls, runtime_.get(), stream);
+  if (source != image.data) {
+    transfer.load(image, source, large);
+  }
+  const int64_t sizes[SERPENT_ADAPTER_RANK] = {large.batch, kChannels, large.height, large.width};
+  call(calls.set_shape, slot.context, kInput, static_cast<const int64_t*>(sizes));
+  call(calls.set_address, slot.context, kInput, static_cast<void*>(source));
+  call(calls.set_address, slot.context, kOutput, static_cast<void*>(target));
+  call(calls.enqueue, slot.context, stream);
+  if (target != restored.data) {
+    transfer.store(target, large, restored);
+  }
+}
+
+}  // namespace serpent::engine

@@ -1,0 +1,38 @@
+# TensorRT's headers for the adapters, where the project has not looked for them already:
+#   serpent_tensorrt_majors             major versions found, the oldest first; empty: no adapter is built
+#   serpent_tensorrt_<major>_includes   folders of NvInferRuntime.h and of CUDA's headers
+if(DEFINED serpent_tensorrt_majors)
+  return()
+endif()
+set(serpent_tensorrt_majors "")
+set(roots ${TENSORRT_ROOT})
+if(NOT roots)
+  string(REPLACE ":" ";" roots "$ENV{TENSORRT_ROOT}")
+endif()
+if(NOT roots)
+  file(GLOB roots LIST_DIRECTORIES true /usr/local/tensorrt* /opt/tensorrt* /usr)
+endif()
+file(GLOB cuda_roots LIST_DIRECTORIES true /usr/local/cuda*)
+find_path(SERPENT_CUDA_HEADERS cuda_runtime_api.h HINTS ENV CUDA_PATH PATHS ${cuda_roots} PATH_SUFFIXES include)
+foreach(root IN LISTS roots)
+  find_path(include NvInferRuntime.h PATHS "${root}" PATH_SUFFIXES include include/x86_64-linux-gnu
+    NO_DEFAULT_PATH NO_CACHE)
+  if(include AND SERPENT_CUDA_HEADERS)
+    file(STRINGS "${include}/NvInferVersion.h" line
+      REGEX "#define (TRT_MAJOR_ENTERPRISE|NV_TENSORRT_MAJOR) [0-9]+" LIMIT_COUNT 1)
+    string(REGEX MATCH "[0-9]+" major "${line}")
+    if(major EQUAL 10 OR major EQUAL 11)
+      list(APPEND serpent_tensorrt_majors ${major})
+      set(serpent_tensorrt_${major}_includes "${include}" "${SERPENT_CUDA_HEADERS}")
+    endif()
+  endif()
+  unset(include)
+endforeach()
+list(REMOVE_DUPLICATES serpent_tensorrt_majors)
+list(SORT serpent_tensorrt_majors COMPARE NATURAL)
+if(serpent_tensorrt_majors)
+  message(STATUS "Engine adapters: TensorRT ${serpent_tensorrt_majors}")
+else()
+  message(STATUS "Engine adapters: none, they need NvInferRuntime.h; unpack a TensorRT SDK and name its folder with "
+    "-DTENSORRT_ROOT=<folder>")
+endif()

@@ -1,0 +1,279 @@
+// The adapter over TensorRT, compiled once per major version of its headers. Each function: enter the device, one call,
+// translate the failure.
+#include "../adapter.h"
+
+#include <dlfcn.h>
+
+#include "../failure.h"
+#include "objects.h"
+
+using serpent::engine::CudaDriver;
+using serpent::engine::fail;
+using serpent::engine::guarded;
+using serpent::engine::refuse;
+
+namespace {
+
+serpent_engine_status version(void* library, serpent_adapter_version* found, serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const auto part = [&](const char* name) -> int32_t {
+      const auto function = reinterpret_cast<int32_t (*)()>(dlsym(library, name));
+      if (function == nullptr) {
+        fail(SERPENT_ENGINE_UNSUPPORTED, std::string("the TensorRT library lacks the function ") + name);
+      }
+      return function();
+    };
+    *found = {};
+    found->major = part("getInferLibMajorVersion");
+    found->minor = part("getInferLibMinorVersion");
+    found->patch = part("getInferLibPatchVersion");
+    found->build = part("getInferLibBuildVersion");
+    found->is_rtx = found->major < 8 ? 1 : 0;  // TensorRT itself was at 8 when TensorRT-RTX began at 1
+  });
+}
+
+serpent_engine_status create_runtime(void* library, int32_t device, serpent_adapter_runtime** runtime,
+                                     serpent_engine_error* error) {
+  return guarded(error, [&] { *runtime = new serpent_adapter_runtime(library, device); });
+}
+
+// Destruction needs the device, and must go on where it is lost.
+template <class Body>
+void on_device(const CudaDriver& cuda, const Body& body) noexcept {
+  (void)guarded(nullptr, [&] {
+    const CudaDriver::Scope current(cuda);
+    body();
+  });
+}
+
+void destroy_runtime(serpent_adapter_runtime* runtime) {
+  on_device(runtime->cuda, [&] { runtime->runtime.reset(); });
+  delete runtime;
+}
+
+serpent_engine_status describe_device(serpent_adapter_runtime* runtime, serpent_adapter_device* device,
+                                      serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver& cuda = runtime->cuda;
+    *device = {};
+    device->major = cuda.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+    device->minor = cuda.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    cuda.check(cuda.device_name(device->name, sizeof(device->name), cuda.device), "cuDeviceGetName");
+  });
+}
+
+serpent_engine_status load_plugin(serpent_adapter_runtime* runtime, const char* path,
+                                  const serpent_adapter_plugin* plugin, serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    serpent::engine::load_plugin(*runtime->registry, runtime->log, path, *plugin);
+  });
+}
+
+serpent_engine_status deserialize(serpent_adapter_runtime* runtime, const void* plan, uint64_t bytes,
+                                  int32_t native_code, serpent_adapter_engine** engine, serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    runtime->runtime->setEngineHostCodeAllowed(native_code != 0);
+    std::unique_ptr<nvinfer1::ICudaEngine> found(runtime->runtime->deserializeCudaEngine(plan, bytes));
+    if (found == nullptr) {
+      refuse(runtime->log, "TensorRT cannot load the plan");
+    }
+    *engine = new serpent_adapter_engine{*runtime, std::move(found)};
+  });
+}
+
+void destroy_engine(serpent_adapter_engine* engine) {
+  on_device(engine->owner.cuda, [&] { engine->engine.reset(); });
+  delete engine;
+}
+
+serpent_engine_status count_tensors(serpent_adapter_engine* engine, int32_t* count, serpent_engine_error* error) {
+  return guarded(error, [&] { *count = engine->engine->getNbIOTensors(); });
+}
+
+serpent_engine_status describe_tensor(serpent_adapter_engine* engine, int32_t index, serpent_adapter_tensor* tensor,
+                                      serpent_engine_error* error) {
+  return guarded(error, [&] { *tensor = serpent::engine::describe_tensor(*engine->engine, index); });
+}
+
+serpent_engine_status create_context(serpent_adapter_engine* engine, serpent_adapter_context** context,
+                                     serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(engine->owner.cuda);
+    std::unique_ptr<nvinfer1::IExecutionContext> made(engine->engine->createExecutionContext());
+    if (made == nullptr) {
+      refuse(engine->owner.log, "TensorRT cannot make an execution context");
+    }
+    *context = new serpent_adapter_context{engine->owner, std::move(made)};
+  });
+}
+
+void destroy_context(serpent_adapter_context* context) {
+  on_device(context->owner.cuda, [&] { context->context.reset(); });
+  delete context;
+}
+
+serpent_engine_status set_shape(serpent_adapter_context* context, const char* tensor, const int64_t* sizes,
+                                serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(context->owner.cuda);
+    const nvinfer1::Dims4 shape(sizes[0], sizes[1], sizes[2], sizes[3]);
+    if (!context->context->setInputShape(tensor, shape)) {
+      refuse(context->owner.log, std::string("TensorRT refuses the shape of ") + tensor);
+    }
+  });
+}
+
+serpent_engine_status set_address(serpent_adapter_context* context, const char* tensor, void* address,
+                                  serpent_engine_error* error) {
+  return guarded(error, [&] {
+    if (!context->context->setTensorAddress(tensor, address)) {
+      refuse(context->owner.log, std::string("TensorRT refuses the address of ") + tensor);
+    }
+  });
+}
+
+serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(context->owner.cuda);
+    if (!context->context->enqueueV3(static_cast<cudaStream_t>(stream))) {
+      refuse(context->owner.log, "TensorRT cannot run the plan");
+    }
+  });
+}
+
+serpent_engine_status allocate(serpent_adapter_runtime* runtime, uint64_t bytes, void** address,
+                               serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    CUdeviceptr memory = 0;
+    runtime->cuda.check(runtime->cuda.allocate(&memory, bytes), "cuMemAlloc");
+    *address = reinterpret_cast<void*>(memory);
+  });
+}
+
+void release(serpent_adapter_runtime* runtime, void* address) {
+  on_device(runtime->cuda, [&] { (void)runtime->cuda.free(reinterpret_cast<CUdeviceptr>(address)); });
+}
+
+serpent_engine_status locate(serpent_adapter_runtime* runtime, const void* address, serpent_adapter_place* place,
+                             serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver& cuda = runtime->cuda;
+    const CudaDriver::Scope current(cuda);
+    const auto pointer = reinterpret_cast<CUdeviceptr>(address);
+    *place = {SERPENT_ENGINE_HOST, 0};
+    CUmemorytype kind = CU_MEMORYTYPE_HOST;
+    const CUresult known = cuda.pointer_attribute(&kind, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer);
+    if (known == CUDA_ERROR_INVALID_VALUE) {
+      return;  // how the driver speaks of memory that is none of its own
+    }
+    cuda.check(known, "cuPointerGetAttribute");
+    if (kind == CU_MEMORYTYPE_DEVICE) {
+      place->memory = SERPENT_ENGINE_DEVICE;
+      cuda.check(cuda.pointer_attribute(&place->device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, pointer),
+                 "cuPointerGetAttribute");
+    }
+  });
+}
+
+serpent_engine_status copy(serpent_adapter_runtime* runtime, const serpent_adapter_copy* piece, void* stream,
+                           serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    const bool from_host = piece->direction == SERPENT_ADAPTER_TO_DEVICE;
+    const bool to_host = piece->direction == SERPENT_ADAPTER_TO_HOST;
+    CUDA_MEMCPY2D what = {};
+    what.srcMemoryType = from_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+    what.srcHost = from_host ? piece->source : nullptr;
+    what.srcDevice = from_host ? 0 : reinterpret_cast<CUdeviceptr>(piece->source);
+    what.srcPitch = piece->source_pitch;
+    what.dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+    what.dstHost = to_host ? piece->target : nullptr;
+    what.dstDevice = to_host ? 0 : reinterpret_cast<CUdeviceptr>(piece->target);
+    what.dstPitch = piece->target_pitch;
+    what.WidthInBytes = piece->width;
+    what.Height = piece->rows;
+    runtime->cuda.check(runtime->cuda.copy(&what, static_cast<CUstream>(stream)), "cuMemcpy2DAsync");
+  });
+}
+
+serpent_engine_status create_event(serpent_adapter_runtime* runtime, serpent_adapter_event** event,
+                                   serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    auto made = std::make_unique<serpent_adapter_event>();
+    runtime->cuda.check(runtime->cuda.event_create(&made->event, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+    *event = made.release();
+  });
+}
+
+void destroy_event(serpent_adapter_runtime* runtime, serpent_adapter_event* event) {
+  on_device(runtime->cuda, [&] { (void)runtime->cuda.event_destroy(event->event); });
+  delete event;
+}
+
+serpent_engine_status record(serpent_adapter_runtime* runtime, serpent_adapter_event* event, void* stream,
+                             serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    runtime->cuda.check(runtime->cuda.event_record(event->event, static_cast<CUstream>(stream)), "cuEventRecord");
+  });
+}
+
+serpent_engine_status wait(serpent_adapter_runtime* runtime, serpent_adapter_event* event, void* stream,
+                           serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    runtime->cuda.check(runtime->cuda.stream_wait(static_cast<CUstream>(stream), event->event, 0), "cuStreamWaitEvent");
+  });
+}
+
+serpent_engine_status finish_event(serpent_adapter_runtime* runtime, serpent_adapter_event* event,
+                                   serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    runtime->cuda.check(runtime->cuda.event_synchronize(event->event), "cuEventSynchronize");
+  });
+}
+
+serpent_engine_status finish_stream(serpent_adapter_runtime* runtime, void* stream, serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const CudaDriver::Scope current(runtime->cuda);
+    runtime->cuda.check(runtime->cuda.stream_synchronize(static_cast<CUstream>(stream)), "cuStreamSynchronize");
+  });
+}
+
+constexpr serpent_adapter kAdapter = {
+    .revision = SERPENT_ADAPTER_REVISION,
+    .name = "TensorRT",
+    .version = version,
+    .create_runtime = create_runtime,
+    .destroy_runtime = destroy_runtime,
+    .describe_device = describe_device,
+    .load_plugin = load_plugin,
+    .deserialize = deserialize,
+    .destroy_engine = destroy_engine,
+    .count_tensors = count_tensors,
+    .describe_tensor = describe_tensor,
+    .create_context = create_context,
+    .destroy_context = destroy_context,
+    .set_shape = set_shape,
+    .set_address = set_address,
+    .enqueue = enqueue,
+    .allocate = allocate,
+    .release = release,
+    .locate = locate,
+    .copy = copy,
+    .create_event = create_event,
+    .destroy_event = destroy_event,
+    .record = record,
+    .wait = wait,
+    .finish_event = finish_event,
+    .finish_stream = finish_stream,
+};
+
+}  // namespace
+
+extern "C" SERPENT_API const serpent_adapter* serpent_engine_adapter(void) { return &kAdapter; }

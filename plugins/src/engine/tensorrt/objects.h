@@ -1,0 +1,62 @@
+// What stands behind the adapter's opaque pointers.
+#pragma once
+
+#include <NvInferRuntime.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "../adapter.h"
+#include "cuda_driver.h"
+
+namespace serpent::engine {
+
+// Keeps what TensorRT reports as an error, for the message of the call that failed.
+class Log : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* message) noexcept override;
+
+  // The errors since the last call, as one line. Where several threads fail at once, one may get both their reasons.
+  std::string take();
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> messages_;
+};
+
+// Fails with SERPENT_ENGINE_TENSORRT: `what`, and the reason in the log.
+[[noreturn]] void refuse(Log& log, const std::string& what);
+
+// Where the registry lacks `plugin`, loads the library at `path`.
+// Fails with SERPENT_ENGINE_UNSUPPORTED: no such library, or one without this plugin.
+void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path, const serpent_adapter_plugin& plugin);
+
+// Sizes and type of a tensor of the engine. Fails with SERPENT_ENGINE_TENSORRT: no such tensor.
+serpent_adapter_tensor describe_tensor(const nvinfer1::ICudaEngine& engine, int32_t index);
+
+}  // namespace serpent::engine
+
+struct serpent_adapter_runtime {
+  serpent_adapter_runtime(void* tensorrt, int32_t device);
+
+  serpent::engine::CudaDriver cuda;
+  serpent::engine::Log log;
+  nvinfer1::IPluginRegistry* registry = nullptr;  // TensorRT's own, of the whole process
+  std::unique_ptr<nvinfer1::IRuntime> runtime;
+};
+
+struct serpent_adapter_engine {
+  serpent_adapter_runtime& owner;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine;
+};
+
+struct serpent_adapter_context {
+  serpent_adapter_runtime& owner;
+  std::unique_ptr<nvinfer1::IExecutionContext> context;
+};
+
+struct serpent_adapter_event {
+  CUevent event;
+};

@@ -1,0 +1,419 @@
+// The stand-in adapter: serpent_adapter over host memory. See standin.h.
+#include "standin.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+
+#include "../../src/engine/adapter.h"
+#include "../../src/engine/failure.h"
+#include "standin_device.h"
+
+using serpent::engine::fail;
+using standin::device;
+using standin::Mark;
+
+struct serpent_adapter_runtime {};
+
+struct serpent_adapter_engine {
+  struct Tensor {
+    std::string name;
+    std::string type;
+    bool is_input = false;
+    int64_t least[SERPENT_ADAPTER_RANK] = {};
+    int64_t most[SERPENT_ADAPTER_RANK] = {};
+  };
+  std::vector<Tensor> tensors;
+};
+
+struct serpent_adapter_context {
+  serpent_adapter_engine* engine;
+  int64_t sizes[SERPENT_ADAPTER_RANK] = {};
+  float* image = nullptr;
+  float* restored = nullptr;
+  std::atomic<bool> running = false;
+};
+
+struct serpent_adapter_event {
+  std::shared_ptr<Mark> mark;
+};
+
+namespace {
+
+struct Controls {
+  std::mutex mutex;
+  std::string failing = read("STANDIN_FAIL", "");
+  int skip = 0;
+  std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
+  std::vector<std::string> log;
+  std::atomic<int> collisions = 0;
+  std::atomic<int> running = 0;
+  std::atomic<int> most = 0;
+
+  static std::string read(const char* name, const char* otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr ? value : otherwise;
+  }
+
+  void note(const std::string& what) {
+    const std::lock_guard lock(mutex);
+    log.push_back(what);
+  }
+
+  void fail_if_asked(const std::string& name) {
+    const std::lock_guard lock(mutex);
+    if (failing != name || skip-- > 0) {
+      return;
+    }
+    failing.clear();
+    const bool memory = name == "allocate" || name == "create_context";
+    fail(memory ? SERPENT_ENGINE_OUT_OF_MEMORY : SERPENT_ENGINE_TENSORRT, "the stand-in fails in " + name);
+  }
+};
+
+Controls& controls() {
+  static Controls* const the_controls = new Controls;  // streams may still look at it while the process ends
+  return *the_controls;
+}
+
+template <class Body>
+serpent_engine_status run(const char* name, serpent_engine_error* error, const Body& body) {
+  return serpent::engine::guarded(error, [&] {
+    controls().fail_if_asked(name);
+    body();
+  });
+}
+
+// The map of standin.h.
+void compute(const float* x, float* y, const int64_t* sizes) {
+  const auto [batch, channels, height, width] = std::tuple(sizes[0], sizes[1], sizes[2], sizes[3]);
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* plane = x + (b * channels + c) * height * width;
+      const float* other = x + ((batch - 1 - b) * channels + c) * height * width;
+      for (int64_t i = 0; i < height; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+          const int64_t at = i * width + j;
+          // Halves and quarters are exact, so it does not matter whether the compiler fuses.
+          *y++ = plane[at] / 2 + plane[(height - 1 - i) * width + j] / 4 + plane[i * width + width - 1 - j] / 4 +
+                 other[at] / 8;
+        }
+      }
+    }
+  }
+}
+
+serpent_adapter_engine::Tensor read_tensor(const std::string& line) {
+  std::istringstream words(line);
+  std::string kind;
+  serpent_adapter_engine::Tensor tensor;
+  words >> kind >> tensor.name >> tensor.type;
+  tensor.is_input = kind == "input";
+  if (tensor.is_input) {
+    for (int64_t* sizes : {tensor.least, tensor.most}) {
+      for (int axis = 0; axis < SERPENT_ADAPTER_RANK; ++axis) {
+        words >> sizes[axis];
+      }
+    }
+  }
+  std::string more;
+  if (!words || (kind != "input" && kind != "output") || (words >> more)) {
+    fail(SERPENT_ENGINE_TENSORRT, "the stand-in cannot load the plan: it does not understand its line: " + line);
+  }
+  return tensor;
+}
+
+}  // namespace
+
+namespace calls {
+
+serpent_engine_status version(void*, serpent_adapter_version* version, serpent_engine_error* error) {
+  return run("version", error, [&] {
+    const std::lock_guard lock(controls().mutex);
+    const std::string& text = controls().version;
+    *version = {};
+    version->is_rtx = text.starts_with("rtx") ? 1 : 0;
+    (void)std::sscanf(text.c_str() + 4, "%d.%d.%d.%d", &version->major, &version->minor, &version->patch,
+                      &version->build);
+  });
+}
+
+serpent_engine_status create_runtime(void*, int32_t number, serpent_adapter_runtime** runtime,
+                                     serpent_engine_error* error) {
+  return run("create_runtime", error, [&] {
+    if (number != 0) {
+      fail(SERPENT_ENGINE_UNSUPPORTED, "there is no CUDA device " + std::to_string(number) + ": CUDA sees 1");
+    }
+    *runtime = new serpent_adapter_runtime;
+    controls().note("create_runtime");
+  });
+}
+
+void destroy_runtime(serpent_adapter_runtime* runtime) {
+  controls().note("destroy_runtime");
+  delete runtime;
+}
+
+serpent_engine_status describe_device(serpent_adapter_runtime*, serpent_adapter_device* found,
+                                      serpent_engine_error* error) {
+  return run("describe_device", error, [&] { *found = {8, 9, "stand-in GPU"}; });
+}
+
+serpent_engine_status load_plugin(serpent_adapter_runtime*, const char* path, const serpent_adapter_plugin* plugin,
+                                  serpent_engine_error* error) {
+  return run("load_plugin", error, [&] {
+    const std::string title = std::string(plugin->name_space) + "::" + plugin->name + " version " + plugin->version;
+    if (title != "serpent::SelectiveScan2D version 1") {
+      fail(SERPENT_ENGINE_UNSUPPORTED, std::string("the plugin library ") + path + " does not have " + title);
+    }
+    controls().note(std::string("load_plugin ") + path);
+  });
+}
+
+serpent_engine_status deserialize(serpent_adapter_runtime*, const void* plan, uint64_t bytes, int32_t native_code,
+                                  serpent_adapter_engine** engine, serpent_engine_error* error) {
+  return run("deserialize", error, [&] {
+    std::istringstream lines(std::string(static_cast<const char*>(plan), bytes));
+    std::string line;
+    if (!std::getline(lines, line) || line != "serpent-standin 1") {
+      fail(SERPENT_ENGINE_TENSORRT, "the stand-in cannot load the plan: it is no stand-in plan");
+    }
+    auto found = std::make_unique<serpent_adapter_engine>();
+    while (std::getline(lines, line)) {
+      found->tensors.push_back(read_tensor(line));
+    }
+    *engine = found.release();
+    controls().note(native_code != 0 ? "create_engine with native code" : "create_engine");
+  });
+}
+
+void destroy_engine(serpent_adapter_engine* engine) {
+  controls().note("destroy_engine");
+  delete engine;
+}
+
+serpent_engine_status count_tensors(serpent_adapter_engine* engine, int32_t* count, serpent_engine_error* error) {
+  return run("count_tensors", error, [&] { *count = static_cast<int32_t>(engine->tensors.size()); });
+}
+
+serpent_engine_status describe_tensor(serpent_adapter_engine* engine, int32_t index, serpent_adapter_tensor* tensor,
+                                      serpent_engine_error* error) {
+  return run("describe_tensor", error, [&] {
+    const auto& found = engine->tensors.at(static_cast<std::size_t>(index));
+    *tensor = {found.name.c_str(), found.type.c_str(), found.is_input ? 1 : 0, SERPENT_ADAPTER_RANK, {}, {}};
+    std::memcpy(tensor->min, found.least, sizeof(tensor->min));
+    std::memcpy(tensor->max, found.most, sizeof(tensor->max));
+  });
+}
+
+serpent_engine_status create_context(serpent_adapter_engine* engine, serpent_adapter_context** context,
+                                     serpent_engine_error* error) {
+  return run("create_context", error, [&] {
+    *context = new serpent_adapter_context{.engine = engine};
+    controls().note("create_context");
+  });
+}
+
+void destroy_context(serpent_adapter_context* context) {
+  controls().note(context->running ? "destroy_context while it runs" : "destroy_context");
+  delete context;
+}
+
+serpent_engine_status set_shape(serpent_adapter_context* context, const char* name, const int64_t* sizes,
+                                serpent_engine_error* error) {
+  return run("set_shape", error, [&] {
+    for (const auto& tensor : context->engine->tensors) {
+      for (int axis = 0; axis < SERPENT_ADAPTER_RANK && tensor.name == name; ++axis) {
+        if (sizes[axis] < tensor.least[axis] || sizes[axis] > tensor.most[axis]) {
+          fail(SERPENT_ENGINE_TENSORRT, "the stand-in refuses size " + std::to_string(sizes[axis]));
+        }
+      }
+    }
+    std::memcpy(context->sizes, sizes, sizeof(context->sizes));
+  });
+}
+
+serpent_engine_status set_address(serpent_adapter_context* context, const char* tensor, void* address,
+                                  serpent_engine_error* error) {
+  return run("set_address", error, [&] {
+    if (reinterpret_cast<uintptr_t>(address) % 256 != 0) {
+      fail(SERPENT_ENGINE_TENSORRT, "the stand-in refuses an address that is not aligned to 256 bytes");
+    }
+    (std::string(tensor) == "image" ? context->image : context->restored) = static_cast<float*>(address);
+  });
+}
+
+serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, serpent_engine_error* error) {
+  return run("enqueue", error, [&] {
+    const int64_t* sizes = context->sizes;
+    const auto bytes = static_cast<std::size_t>(sizes[0] * sizes[1] * sizes[2] * sizes[3]) * sizeof(float);
+    if (!device().memory.holds(context->image, bytes) || !device().memory.holds(context->restored, bytes)) {
+      fail(SERPENT_ENGINE_TENSORRT, "the stand-in's tensors are not in device memory of their size");
+    }
+    device().stream(stream).push([context, image = context->image, restored = context->restored,
+                                  shape = std::vector<int64_t>(sizes, sizes + SERPENT_ADAPTER_RANK)] {
+      Controls& shared = controls();
+      if (context->running.exchange(true)) {
+        ++shared.collisions;
+      }
+      const int now = ++shared.running;
+      int most = shared.most;
+      while (now > most && !shared.most.compare_exchange_weak(most, now)) {
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
+      compute(image, restored, shape.data());
+      --shared.running;
+      context->running = false;
+    });
+  });
+}
+
+serpent_engine_status allocate(serpent_adapter_runtime*, uint64_t bytes, void** address, serpent_engine_error* error) {
+  return run("allocate", error, [&] {
+    *address = device().memory.allocate(bytes);
+    if (*address == nullptr) {
+      fail(SERPENT_ENGINE_OUT_OF_MEMORY, "the stand-in has no " + std::to_string(bytes) + " bytes");
+    }
+  });
+}
+
+void release(serpent_adapter_runtime*, void* address) { device().memory.release(address); }
+
+serpent_engine_status locate(serpent_adapter_runtime*, const void* address, serpent_adapter_place* place,
+                             serpent_engine_error* error) {
+  return run("locate", error,
+             [&] { *place = {device().memory.holds(address, 1) ? SERPENT_ENGINE_DEVICE : SERPENT_ENGINE_HOST, 0}; });
+}
+
+serpent_engine_status copy(serpent_adapter_runtime*, const serpent_adapter_copy* copy, void* stream,
+                           serpent_engine_error* error) {
+  return run("copy", error, [&] {
+    const serpent_adapter_copy piece = *copy;
+    const std::size_t source_bytes = (piece.rows - 1) * piece.source_pitch + piece.width;
+    const std::size_t target_bytes = (piece.rows - 1) * piece.target_pitch + piece.width;
+    const bool from_device = device().memory.holds(piece.source, source_bytes);
+    const bool to_device = device().memory.holds(piece.target, target_bytes);
+    if (from_device != (piece.direction != SERPENT_ADAPTER_TO_DEVICE) ||
+        to_device != (piece.direction != SERPENT_ADAPTER_TO_HOST)) {
+      fail(SERPENT_ENGINE_CUDA, "the stand-in sees a copy beyond its memory");
+    }
+    device().stream(stream).push([piece] {
+      for (uint64_t row = 0; row < piece.rows; ++row) {
+        std::memcpy(static_cast<char*>(piece.target) + row * piece.target_pitch,
+                    static_cast<const char*>(piece.source) + row * piece.source_pitch, piece.width);
+      }
+    });
+  });
+}
+
+serpent_engine_status create_event(serpent_adapter_runtime*, serpent_adapter_event** event,
+                                   serpent_engine_error* error) {
+  return run("create_event", error, [&] {
+    *event = new serpent_adapter_event;
+    controls().note("create_event");
+  });
+}
+
+void destroy_event(serpent_adapter_runtime*, serpent_adapter_event* event) {
+  controls().note("destroy_event");
+  delete event;
+}
+
+serpent_engine_status record(serpent_adapter_runtime*, serpent_adapter_event* event, void* stream,
+                             serpent_engine_error* error) {
+  return run("record", error, [&] {
+    event->mark = std::make_shared<Mark>();
+    device().stream(stream).push([mark = event->mark] { mark->reach(); });
+  });
+}
+
+serpent_engine_status wait(serpent_adapter_runtime*, serpent_adapter_event* event, void* stream,
+                           serpent_engine_error* error) {
+  return run("wait", error, [&] {
+    if (event->mark != nullptr) {
+      device().stream(stream).push([mark = event->mark] { mark->wait(); });
+    }
+  });
+}
+
+serpent_engine_status finish_event(serpent_adapter_runtime*, serpent_adapter_event* event,
+                                   serpent_engine_error* error) {
+  return run("finish_event", error, [&] {
+    if (event->mark != nullptr) {
+      event->mark->wait();
+    }
+  });
+}
+
+serpent_engine_status finish_stream(serpent_adapter_runtime*, void* stream, serpent_engine_error* error) {
+  return run("finish_stream", error, [&] { device().stream(stream).finish(); });
+}
+
+constexpr serpent_adapter kAdapter = {
+    .revision = SERPENT_ADAPTER_REVISION,
+    .name = "stand-in",
+    .version = version,
+    .create_runtime = create_runtime,
+    .destroy_runtime = destroy_runtime,
+    .describe_device = describe_device,
+    .load_plugin = load_plugin,
+    .deserialize = deserialize,
+    .destroy_engine = destroy_engine,
+    .count_tensors = count_tensors,
+    .describe_tensor = describe_tensor,
+    .create_context = create_context,
+    .destroy_context = destroy_context,
+    .set_shape = set_shape,
+    .set_address = set_address,
+    .enqueue = enqueue,
+    .allocate = allocate,
+    .release = release,
+    .locate = locate,
+    .copy = copy,
+    .create_event = create_event,
+    .destroy_event = destroy_event,
+    .record = record,
+    .wait = wait,
+    .finish_event = finish_event,
+    .finish_stream = finish_stream,
+};
+
+}  // namespace calls
+
+extern "C" SERPENT_API const serpent_adapter* serpent_engine_adapter(void) { return &calls::kAdapter; }
+
+namespace standin {
+
+void fail_call(const std::string& name, int skip) {
+  const std::lock_guard lock(controls().mutex);
+  controls().failing = name;
+  controls().skip = skip;
+}
+
+void set_version(const std::string& version) {
+  const std::lock_guard lock(controls().mutex);
+  controls().version = version;
+}
+
+void set_delay_ms(int milliseconds) { device().delay_ms = milliseconds; }
+
+std::vector<std::string> take_log() {
+  const std::lock_guard lock(controls().mutex);
+  return std::exchange(controls().log, {});
+}
+
+int collisions() { return controls().collisions; }
+
+int most_at_once() { return controls().most; }
+
+void* allocate(std::size_t bytes) { return device().memory.allocate(bytes); }
+
+void release(void* address) { device().memory.release(address); }
+
+std::size_t allocations() { return device().memory.count(); }
+
+void finish(void* stream) { device().stream(stream).finish(); }
+
+}  // namespace standin

@@ -1,0 +1,50 @@
+// Controls of the stand-in adapter: TensorRT and CUDA over host memory, for tests.
+//
+// A stand-in plan is text:
+//   serpent-standin 1
+//   input image FLOAT 1 3 8 8 2 3 64 64      (least B 3 H W, then largest)
+//   output restored FLOAT
+// Running it computes, on the padded picture x (B, 3, H, W) in f32,
+//   y[b,c,i,j] = x[b,c,i,j] / 2 + x[b,c,H-1-i,j] / 4 + x[b,c,i,W-1-j] / 4 + x[B-1-b,c,i,j] / 8
+// from left to right, so that every padded row, column and picture shows in the result.
+//
+// Streams are threads that work through a queue; device memory is host memory of which every copy's bounds are checked,
+// and which starts out as NaN. Where there is no test program to call the functions below, environment variables say
+// the same when the library is loaded: STANDIN_FAIL (a call's name), STANDIN_VERSION ("rtx 1.7.1.116").
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#define STANDIN_API __attribute__((visibility("default")))
+
+namespace standin {
+
+// The call of that name in adapter.h fails, once, after `skip` more that succeed; "" clears it.
+STANDIN_API void fail_call(const std::string& name, int skip = 0);
+
+// What `version` answers: "rtx 1.7.1.116" or "trt 10.16.0.72".
+STANDIN_API void set_version(const std::string& version);
+
+// How long each task of a stream takes at least.
+STANDIN_API void set_delay_ms(int milliseconds);
+
+// Calls that make or end something, in order, since the last call: "create_context", "destroy_context", ...
+STANDIN_API std::vector<std::string> take_log();
+
+// Runs that met another run in the same context; a correct library causes none.
+STANDIN_API int collisions();
+
+// The most runs that were under way at once.
+STANDIN_API int most_at_once();
+
+// Device memory for a test, and what is allocated in all.
+STANDIN_API void* allocate(std::size_t bytes);
+STANDIN_API void release(void* address);
+STANDIN_API std::size_t allocations();
+
+// Waits for all that `stream` has.
+STANDIN_API void finish(void* stream);
+
+}  // namespace standin
