@@ -21,7 +21,7 @@ from serpent import native
 from serpent.errors import ParityError
 from serpent.model import Serpent, set_precision
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
-from serpent_export.picture import PictureRecipe, picture_recipe, sample_positions
+from serpent.runtime.sample_picture import PictureRecipe, picture_recipe, sample_positions
 from serpent_export.progress import StageCallback, silent
 from serpent_export.twins import bf16_twin, f32_twin
 
@@ -130,7 +130,7 @@ class ParityReport:
             "cases": [_case_fields(case) for case in self.cases],
             "samples": {
                 "what": f"first case in f64 at {SAMPLED_PIXELS} fixed pixels: base64 of (pixels, 3) little-endian f64",
-                "positions": "serpent_export.picture.sample_positions over batch * height * width",
+                "positions": "serpent.runtime.sample_picture.sample_positions over batch * height * width",
                 "values": self.samples,
             },
         }
