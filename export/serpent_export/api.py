@@ -110,21 +110,14 @@ def export(
         SerpentError: the folder cannot be written.
     """
     start = time.perf_counter()
-    if precision not in OPSETS:
-        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
-    if formats not in ("onnx", "plan", "all"):
-        raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
+    options = options or EngineOptions()
+    _check_words(precision, io, formats, inline_scan)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
-    if io not in BORDERS:
-        raise UsageError(f"unknown border {io!r}; expected {', '.join(BORDERS)}")
-    if inline_scan and formats != "onnx":
-        raise UsageError("--inline-scan is for runtimes without the plugin, and no plan", hint="add --format onnx")
-    options = options or EngineOptions()
-    if formats == "onnx" and (targets is not None or engine != "auto" or options.asked):
-        asked = f"--targets {targets}" if targets is not None else f"--engine {engine}"
-        asked = options.asked or asked
-        raise UsageError(f"{asked} is for plans, but --format onnx writes none", hint="use --format plan or all")
+    for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
+    for_plans = for_plans or (f"--engine {engine}" if engine != "auto" else None)
+    if formats == "onnx" and for_plans:
+        raise UsageError(f"{for_plans} is for plans, but --format onnx writes none", hint="use --format plan or all")
     if targets is not None:
         parse_targets(targets)
     gpus = find_gpus()
@@ -186,6 +179,17 @@ def export(
         time.perf_counter() - start,
         graph.ranges.overflowing if graph.ranges else (),
     )
+
+
+def _check_words(precision: str, io: str, formats: str, inline_scan: bool) -> None:
+    if precision not in OPSETS:
+        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
+    if io not in BORDERS:
+        raise UsageError(f"unknown border {io!r}; expected {', '.join(BORDERS)}")
+    if formats not in ("onnx", "plan", "all"):
+        raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
+    if inline_scan and formats != "onnx":
+        raise UsageError("--inline-scan is for runtimes without the plugin, and no plan", hint="add --format onnx")
 
 
 def _stem(config: SerpentConfig, request: GraphRequest) -> str:

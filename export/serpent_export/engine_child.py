@@ -126,6 +126,10 @@ def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
 
 
 def _set_options(trt: Any, config: Any, spec: dict[str, Any]) -> None:
+    # f32 means f32: TensorRT's default would round the factors of products to 10 bits, far beyond the certificate.
+    tf32 = getattr(trt.BuilderFlag, "TF32", None)
+    if tf32 is not None:
+        config.clear_flag(tf32)
     if spec["workspace"] is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, spec["workspace"])
     if spec["optimization_level"] is not None:

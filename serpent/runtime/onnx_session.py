@@ -66,7 +66,8 @@ class OnnxSession(Session):
                 f"{path} is bf16, for which ONNX Runtime has no CPU kernels (Conv, MatMul and others)",
                 hint="export with --precision fp32 or fp16, or run the .plan on a GPU",
             )
-        chosen, notes = choose_scan(scan)
+        inline = file.metadata.get("scan") == "inline"  # no scan nodes: the file has its own operators alone
+        chosen, notes = choose_scan("function" if inline and scan is None else scan)
         self.times = RunTimes()
         self._run: Runner | None = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
         self.info = SessionInfo(
