@@ -59,7 +59,7 @@ class TimingCache:
         return self.content + b"+measured"
 
 
-def make_trt(version: str, *, scans: int = 14, static: bool = True) -> Any:
+def make_trt(version: str, *, scans: int = 14, static: bool = True) -> Any:  # noqa: C901 (a row of tiny classes)
     """A module ``tensorrt`` of ``version`` whose parser finds ``scans`` plugin layers in any file."""
     old = version.startswith("10.")
     module: Any = ModuleType("tensorrt")

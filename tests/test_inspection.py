@@ -44,9 +44,7 @@ def change(manifest: Path, key: str, value: Any) -> None:
     manifest.write_text(json.dumps(fields | {key: value}))
 
 
-def test_an_onnx_file(
-    exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_onnx_file(exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(monkeypatch, exported.onnx, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     manifest = json.loads(exported.manifest.read_text())

@@ -29,7 +29,7 @@ class HeaderVerdict:
     @property
     def sentence(self) -> str:
         if not self.validity:
-            return f"no verdict: {'; '.join(self.reasons)}"
+            return f"no verdict{f' of {self.read_by}' if self.read_by else ''}: {'; '.join(self.reasons)}"
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
         return f"{self.validity} for this machine, says {self.read_by}{why}"
 
