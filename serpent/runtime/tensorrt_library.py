@@ -6,6 +6,7 @@ TensorRT-RTX ("rtx") and TensorRT ("trt") are separate Python modules with the s
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -15,9 +16,10 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from serpent.errors import EngineError, MissingExtraError
 from serpent.extras import install_command
@@ -125,13 +127,44 @@ def supported_targets(trt: Any) -> tuple[str, ...]:
     return tuple(sorted((name.lower() for name in members if name.startswith("SM")), key=_numbers))
 
 
+class Messages(list[str]):
+    """Messages in order; a thread can take those that came while it ran.
+
+    TensorRT calls loggers and plugins back in the thread that called it, so runs in several threads at once each
+    get their own reasons.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.local()
+
+    def append(self, message: str) -> None:
+        super().append(message)
+        self._own().append(message)
+
+    def take(self) -> list[str]:
+        """Remove and return what came in the calling thread."""
+        own = self._own()
+        taken = own[:]
+        own.clear()
+        for message in taken:
+            with contextlib.suppress(ValueError):  # cleared by another thread
+                self.remove(message)
+        return taken
+
+    def _own(self) -> list[str]:
+        if not hasattr(self._thread, "messages"):
+            self._thread.messages = []
+        return cast("list[str]", self._thread.messages)
+
+
 def make_logger(trt: Any) -> Any:
     """A logger that keeps what it is told; ``logger.sentence()`` is the errors as one line, "" without any."""
 
     class MessageLogger(trt.ILogger):  # type: ignore[misc]  # the module is only known at run time
         def __init__(self) -> None:
             super().__init__()
-            self.messages: list[str] = []
+            self.messages = Messages()
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):

@@ -22,6 +22,7 @@ from serpent import native
 from serpent.errors import ArgumentError, EngineError, SerpentError
 from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
 from serpent.native import ScanPointers, ScanShape
+from serpent.runtime.tensorrt_library import Messages
 
 SCHEMA_FIELD = "schema"
 """The one serialised field, one int32: revision of the workspace-size function that the plan was built with."""
@@ -102,7 +103,7 @@ class _Creator:
         self.name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
         # No ONNX attribute is wanted; the parser keeps plugin_namespace and plugin_version to itself.
         self.field_names = trt.PluginFieldCollection([])
-        self.errors: list[str] = []
+        self.errors = Messages()
         self._trt = trt
         self._make = functools.partial(plugin_class, trt, interfaces, self.errors)
 

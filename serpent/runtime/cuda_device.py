@@ -1,0 +1,162 @@
+"""CUDA through ``cuda.bindings.runtime``, every status checked; the real ``Device`` of :mod:`.tensorrt_engine`.
+
+Not run on a GPU yet: only against a stand-in for the bindings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from serpent.errors import EngineError
+from serpent.runtime.gpu import target_name
+
+_MIB = 2**20
+
+
+class Cuda:
+    """The CUDA runtime of this process, before a device is chosen.
+
+    Args:
+        runtime: the module ``cuda.bindings.runtime``.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self.runtime = runtime
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the CUDA runtime and return its value, if it has one.
+
+        Raises:
+            EngineError: CUDA reports an error.
+        """
+        status, *values = getattr(self.runtime, name)(*arguments)
+        if status == self.runtime.cudaError_t.cudaSuccess:
+            return values[0] if len(values) == 1 else tuple(values) or None
+        if status == self.runtime.cudaError_t.cudaErrorInsufficientDriver:
+            raise EngineError(
+                f"the NVIDIA driver is too old for the CUDA runtime that is installed ({name} refused)",
+                hint="update the driver; serpent-doctor says which version is there",
+            )
+        _, text = self.runtime.cudaGetErrorString(status)
+        raise EngineError(f"{name} failed: {text.decode()}", hint="serpent-doctor says what is usable here")
+
+    def count(self) -> int:
+        """How many devices CUDA sees."""
+        return int(self.call("cudaGetDeviceCount"))
+
+    def target(self, device: int) -> str:
+        """Compute capability of a device, such as "sm89"."""
+        kind = self.runtime.cudaDeviceAttr
+        attributes = (kind.cudaDevAttrComputeCapabilityMajor, kind.cudaDevAttrComputeCapabilityMinor)
+        return target_name(*(int(self.call("cudaDeviceGetAttribute", attribute, device)) for attribute in attributes))
+
+
+class CudaDevice:
+    """One GPU; the methods are those of :class:`serpent.runtime.tensorrt_engine.Device`."""
+
+    def __init__(self, cuda: Cuda, index: int) -> None:
+        self.index = index
+        self._cuda = cuda
+        self._runtime = cuda.runtime
+        self.activate()
+
+    def name(self) -> str:
+        """What distinguishes this GPU from others, its number apart."""
+        properties = self._cuda.call("cudaGetDeviceProperties", self.index)
+        return f"{properties.name.decode()} {bytes(properties.uuid.bytes).hex()}"
+
+    def activate(self) -> None:
+        self._cuda.call("cudaSetDevice", self.index)
+
+    def free_bytes(self) -> int:
+        self.activate()
+        return int(self._cuda.call("cudaMemGetInfo")[0])
+
+    def allocate(self, size: int) -> int:
+        self.activate()
+        return self._allocated("cudaMalloc", size)
+
+    def free(self, address: int) -> None:
+        self.activate()
+        self._cuda.call("cudaFree", address)
+
+    def allocate_pinned(self, size: int) -> int:
+        self.activate()
+        return self._allocated("cudaMallocHost", size)
+
+    def free_pinned(self, address: int) -> None:
+        self._cuda.call("cudaFreeHost", address)
+
+    def copy_in(self, target: int, source: int, size: int, stream: int) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
+
+    def copy_out(self, target: int, source: int, size: int, stream: int) -> None:
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
+
+    def create_stream(self) -> int:
+        self.activate()
+        # Non-blocking: work on CUDA's default stream, of whichever library, does not hold this one up.
+        return int(self._cuda.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: int) -> None:
+        self._cuda.call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: int) -> None:
+        self._cuda.call("cudaStreamSynchronize", stream)
+
+    def create_event(self) -> int:
+        self.activate()
+        return int(self._cuda.call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
+
+    def destroy_event(self, event: int) -> None:
+        self._cuda.call("cudaEventDestroy", event)
+
+    def record(self, event: int, stream: int) -> None:
+        self._cuda.call("cudaEventRecord", event, stream)
+
+    def wait(self, stream: int, event: int) -> None:
+        self._cuda.call("cudaStreamWaitEvent", stream, event, 0)
+
+    def synchronize_event(self, event: int) -> None:
+        self._cuda.call("cudaEventSynchronize", event)
+
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
+        # Thread-local: what other threads allocate meanwhile does not spoil this capture.
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._cuda.call("cudaStreamBeginCapture", stream, mode)
+        try:
+            enqueue()
+        except BaseException:
+            # A stream left in capture refuses all other work; what it says about the broken capture adds nothing.
+            self._runtime.cudaStreamEndCapture(stream)
+            raise
+        graph = self._cuda.call("cudaStreamEndCapture", stream)
+        try:
+            return int(self._cuda.call("cudaGraphInstantiate", graph, 0))
+        finally:
+            self._cuda.call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._cuda.call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: int) -> None:
+        self._cuda.call("cudaGraphExecDestroy", graph)
+
+    def index_of(self, address: int) -> int | None:
+        attributes = self._cuda.call("cudaPointerGetAttributes", address)
+        kinds = self._runtime.cudaMemoryType
+        on_device = attributes.type in (kinds.cudaMemoryTypeDevice, kinds.cudaMemoryTypeManaged)
+        return int(attributes.device) if on_device else None
+
+    def _allocated(self, function: str, size: int) -> int:
+        try:
+            return int(self._cuda.call(function, size))
+        except EngineError as error:
+            free = self.free_bytes() // _MIB
+            raise EngineError(
+                f"{error.message}; {-(-size // _MIB)} MiB were asked for, cuda:{self.index} has {free} MiB free",
+                hint="close other programs on the GPU, use fewer contexts, or export a smaller --res",
+            ) from None

@@ -1,0 +1,177 @@
+"""From a plan's bytes to an engine on a GPU; and whether loading them is safe, tried by a process of its own.
+
+TensorRT checks a plan's header and little else: bytes that are no plan of its own can end the process. The manifest's
+digest keeps damaged files out; what remains is tried once per plan, GPU and version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from serpent.errors import EngineError
+from serpent.extras import require
+from serpent.runtime import tensorrt_cache
+from serpent.runtime.cuda_device import Cuda
+from serpent.runtime.tensorrt_adapter import TensorRTEngine
+from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, load, make_logger
+from serpent.runtime.tensorrt_plugin import register
+
+_TRIAL_LIMIT_S = 300.0
+"""Loading takes seconds; a trial that hangs must not hang the user's program."""
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """Which plan to load, and with what.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes.
+        flavour: who loads it.
+        version: of the flavour.
+        target: the GPU's compute capability, such as "sm89".
+    """
+
+    path: Path
+    sha256: str
+    flavour: Flavour
+    version: str
+    target: str
+
+    def entry(self, kind: str, *more: str) -> str:
+        """Name of a cache entry of this plan on this kind of GPU."""
+        return tensorrt_cache.entry_name(kind, self.sha256, self.flavour.key, self.version, self.target, *more)
+
+
+def cuda_runtime(flavour: Flavour) -> Cuda:
+    """The CUDA runtime that ``flavour`` uses.
+
+    Raises:
+        MissingExtraError: not installed.
+    """
+    return Cuda(require("cuda.bindings.runtime", flavour.key, "running a plan"))
+
+
+def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngine:
+    """Load a plan on the calling thread's device, the plugin first.
+
+    Args:
+        file: the plan.
+        gpu: what distinguishes this GPU and driver from others, for the cache.
+        cuda_graphs: see :class:`TensorRTEngine`.
+
+    Raises:
+        EngineError: TensorRT refuses it, or another plugin is in the way.
+    """
+    trt = load(file.flavour)
+    creator = register(trt)
+    creator.errors.clear()
+    return TensorRTEngine(
+        trt,
+        file.flavour.title,
+        file.path.read_bytes(),
+        plugin_errors=creator.errors,
+        logger=make_logger(trt),
+        cuda_graphs=cuda_graphs,
+        cache_entry=file.entry("runtime", gpu),
+    )
+
+
+def try_loading(file: PlanFile, device: int) -> None:
+    """Load the plan in a process of its own, unless that went well before.
+
+    Raises:
+        EngineError: the plan is refused, or the process died of it.
+    """
+    known = file.entry("loads", _driver())
+    if tensorrt_cache.load(known) is not None:
+        return
+    reason = _trial(file, device)
+    if reason:
+        raise EngineError(f"{file.flavour.title} cannot load {file.path}: {reason}")
+    tensorrt_cache.store(known, b"")
+
+
+def _trial(file: PlanFile, device: int) -> str:
+    """Why the plan cannot be loaded; "" if it can."""
+    spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device}
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    # An aborted process removes none of its temporary files; this folder goes with all of them.
+    with tempfile.TemporaryDirectory(prefix="serpent-trial-") as scratch:
+        environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": scratch}
+        # -P keeps the current folder, which may hold anything, off the child's import path.
+        command = [sys.executable, "-P", "-m", __name__]
+        try:
+            run = subprocess.run(
+                command,
+                input=json.dumps(spec),
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+                timeout=_TRIAL_LIMIT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"the process that tried it had not ended after {_TRIAL_LIMIT_S:.0f} s"
+    if run.returncode < 0:
+        return f"the process that tried it was ended by signal {_signal_name(-run.returncode)}"
+    try:
+        return str(json.loads(run.stdout.splitlines()[-1])["reason"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return f"the process that tried it failed with exit code {run.returncode}: {last}"
+
+
+def trial(path: Path, flavour: Flavour, device: int | None) -> str:
+    """What the child does: load the plan and make a context; the reason why that cannot be, or "".
+
+    Args:
+        path: the plan.
+        flavour: who loads it.
+        device: CUDA's number of the GPU; None leaves CUDA alone.
+    """
+    try:
+        if device is not None:
+            cuda_runtime(flavour).call("cudaSetDevice", device)
+        trt = load(flavour)
+        creator = register(trt)
+        engine = TensorRTEngine(
+            trt, flavour.title, path.read_bytes(), plugin_errors=creator.errors, logger=make_logger(trt)
+        )
+        engine.create_context().close()
+    except EngineError as error:
+        return error.message
+    return ""
+
+
+def _driver() -> str:
+    try:
+        return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").partition("\n")[0]
+    except OSError:
+        return "unknown"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def main() -> None:
+    """Serve one trial: JSON on stdin, one JSON line at the end of stdout."""
+    spec = json.load(sys.stdin)
+    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"])
+    sys.stdout.write("\n" + json.dumps({"reason": reason}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

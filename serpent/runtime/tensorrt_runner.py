@@ -1,0 +1,175 @@
+"""Runs a loaded plan for any number of threads, from host memory or from GPU tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import ArgumentError, EngineError, ModelFileError
+from serpent.runtime.device_tensor import DeviceTensor, DeviceView, stream_handle, view_of
+from serpent.runtime.tensorrt_border import Border
+from serpent.runtime.tensorrt_engine import INPUT, OUTPUT, Device, Engine, Shape
+from serpent.runtime.tensorrt_lane import Lane
+from serpent.runtime.tensorrt_pool import LanePool
+from serpent.shapes import Range, ShapeProfile
+
+
+class PlanRunner:
+    """A plan with a pool of execution contexts. All methods may be called from several threads at once.
+
+    Args:
+        engine: the plan; closed with the runner, also when this fails.
+        device: where it runs.
+        name: the file, for messages.
+        profile: accepted shapes, as the manifest says; the plan's own must be these.
+        border: layout and type of both tensors, as the manifest says.
+        contexts: how many runs may go on at once.
+        cuda_graphs: replay runs of a shape as CUDA graphs.
+
+    Raises:
+        ModelFileError: the plan and the manifest disagree.
+        EngineError: no context can be made.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        device: Device,
+        *,
+        name: str,
+        profile: ShapeProfile,
+        border: Border,
+        contexts: int,
+        cuda_graphs: bool,
+    ) -> None:
+        self._engine, self._device, self._name = engine, device, name
+        self._profile, self._border = profile, border
+        self._saved = False
+        try:
+            _check_plan(engine, name, profile, border)
+            self._pool = LanePool(
+                lambda: Lane(engine, device, border, graphs=cuda_graphs),
+                contexts,
+                f"the session of {name} is closed",
+            )
+        except BaseException as error:
+            engine.close()
+            if isinstance(error, EngineError):
+                raise EngineError(f"{name} cannot run: {error.message}", hint=error.hint) from None
+            raise
+
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, 3, H, W) f32 in host memory, sizes within the profile, to a new array of the same shape.
+
+        Raises:
+            ArgumentError: another rank, type or size.
+            EngineError: the run failed.
+            SerpentError: closed.
+        """
+        if image.ndim != 4 or image.shape[1] != 3 or image.dtype != np.float32:
+            raise ArgumentError(f"image is {image.dtype}{image.shape}; expected float32 (B, 3, H, W)")
+        batch, _, height, width = image.shape
+        shape = self._border.shape(batch, height, width)
+        self._check_sizes(shape, (batch, height, width))
+        with self._pool.lane(shape) as lane, _named(self._name):
+            restored = lane.run(image)
+        if not self._saved:  # once early: a server may never close its sessions
+            self._saved = True
+            self._engine.save_cache()
+        return restored
+
+    def run_on_device(self, image: Any, *, out: Any = None, stream: Any = None) -> Any:
+        """Enqueue one run from a GPU tensor to a GPU tensor, without a copy; returns before it is done.
+
+        Args:
+            image: C-contiguous on this device, in the plan's own layout and type, sizes within the profile. Whoever
+                owns it keeps it unchanged until ``stream`` has passed the run.
+            out: where to put the result, such as ``image``; a new tensor by default.
+            stream: the caller's CUDA stream; the default stream by default.
+
+        Returns:
+            ``out``, or a :class:`DeviceTensor`.
+
+        Raises:
+            ArgumentError: a tensor that does not fit.
+            EngineError: the run could not be enqueued.
+            SerpentError: closed.
+        """
+        handle = stream_handle(stream)
+        source = view_of(image, INPUT, self._device, handle)
+        self._check_tensor(source, INPUT)
+        if out is None:
+            result = DeviceTensor(self._device, source.shape, source.dtype)
+            target = result.address
+        else:
+            view = view_of(out, "out", self._device, handle)
+            self._check_tensor(view, "out")
+            if view.shape != source.shape:
+                raise ArgumentError(f"out has shape {view.shape}; expected that of image, {source.shape}")
+            target = view.address
+        with self._pool.lane(source.shape) as lane, _named(self._name):
+            lane.enqueue(source.shape, source.address, target, handle)
+        if out is not None:
+            return out
+        result.written_on(handle)
+        return result
+
+    def close(self) -> None:
+        """Wait for running calls, then free everything; again is fine."""
+        self._pool.close()
+        self._engine.save_cache()
+        self._engine.close()
+
+    def _check_tensor(self, view: DeviceView, name: str) -> None:
+        border = self._border
+        layout = "(B, H, W, 3)" if border.channels_last else "(B, 3, H, W)"
+        if len(view.shape) != 4 or view.shape[3 if border.channels_last else 1] != 3 or view.dtype != border.dtype:
+            raise ArgumentError(
+                f"{name} is {view.dtype}{view.shape}; the plan ({border.name}) takes {border.dtype} {layout}"
+            )
+        sizes = view.shape[:3] if border.channels_last else (view.shape[0], *view.shape[2:])
+        self._check_sizes(view.shape, (sizes[0], sizes[1], sizes[2]))
+
+    def _check_sizes(self, shape: Shape, sizes: tuple[int, int, int]) -> None:
+        profile = self._profile
+        batch, *sides = sizes
+        fits = batch in profile.batch and sides[0] in profile.height and sides[1] in profile.width
+        if not fits or any(side % profile.multiple for side in sides):
+            raise ArgumentError(
+                f"image has shape {shape}, outside the profile of {self._name}: batch {profile.batch}, height "
+                f"{profile.height}, width {profile.width} (min:opt:max), sides multiples of {profile.multiple}",
+                hint="call the session itself, session(images), which pads and tiles pictures of any size",
+            )
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of a run carry the plan's name."""
+    try:
+        yield
+    except EngineError as error:
+        raise EngineError(f"{name}: {error.message}", hint=error.hint) from None
+
+
+def _check_plan(engine: Engine, name: str, profile: ShapeProfile, border: Border) -> None:
+    expected = {INPUT: border.dtype, OUTPUT: border.dtype}
+    if engine.dtypes != expected:
+        listed = ", ".join(f"{tensor} {kind}" for tensor, kind in engine.dtypes.items())
+        raise ModelFileError(f"{name} has the tensors {listed}; expected {INPUT} and {OUTPUT}, both {border.dtype}")
+    ranges = (profile.batch, profile.height, profile.width)
+    least = border.shape(*(size.min for size in ranges))
+    most = border.shape(*(_bounded(size) for size in ranges))
+    limits = engine.limits
+    if (limits.least, limits.most) != (least, most):
+        raise ModelFileError(
+            f"{name} takes shapes from {limits.least} to {limits.most}; its manifest says {least} to {most}",
+            hint="restore the files as they were exported, or run serpent-export again",
+        )
+
+
+def _bounded(size: Range) -> int:
+    return 0 if size.max is None else size.max
