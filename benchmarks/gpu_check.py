@@ -3,8 +3,9 @@
     python3 benchmarks/gpu_check.py            (make gpu-check)
 
 Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
-build/gpu, runs tests/gpu and the test of the ptxas report, then benchmarks/bench_scan.py, and writes
-benchmarks/results/<gpu>-<date>.json. Exit status: 0 all passed, 1 a step failed, 2 something is missing here.
+build/gpu, runs tests/gpu and the test of the ptxas report, the TensorRT plugin's harness where TensorRT's headers are,
+then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
+Exit status: 0 all passed, 1 a step failed, 2 something is missing here.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "gpu"
 LIBRARY = BUILD / "plugins" / "libserpent.so"
+PLUGIN = BUILD / "plugins" / "libserpent_trt.so"
+HARNESS = BUILD / "plugins" / "tests" / "tensorrt" / "plugin_harness"
 RESULTS = ROOT / "benchmarks" / "results"
 
 BUDGET_S = 460.0
 """For everything: the whole is to end in 8 minutes on a current GPU."""
-BUILD_LIMIT_S, TESTS_LIMIT_S = 240.0, 300.0
+BUILD_LIMIT_S, TESTS_LIMIT_S, PLUGIN_LIMIT_S = 240.0, 300.0, 120.0
 LEAST_BENCHMARK_S = 45.0
 
 # Asked of a process of its own: this one stays free of torch, and of the memory that its CUDA context takes.
@@ -62,6 +65,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     build: dict[str, Any] = field(default_factory=dict)
     tests: dict[str, Any] = field(default_factory=dict)
+    plugin: str = "not run"
     benchmark: Any = None
     problems: list[str] = field(default_factory=list)
 
@@ -81,6 +85,7 @@ def main() -> int:
         return 2
     if not record.problems:
         step("tests", record, test)
+        step("plugin", record, plugin)
         left = BUDGET_S - (time.monotonic() - start)
         step("benchmark", record, lambda given: benchmark(given, max(left, LEAST_BENCHMARK_S)))
     record.seconds["total"] = round(time.monotonic() - start, 1)
@@ -88,6 +93,7 @@ def main() -> int:
     for problem in record.problems:
         print(f"gpu-check: {problem}", file=sys.stderr)
     tests = record.tests
+    print(f"gpu-check: TensorRT plugin: {record.plugin}")
     counts = f"{tests.get('passed', 0)} passed, {tests.get('failed', 0)} failed, {tests.get('skipped', 0)} skipped"
     print(f"gpu-check: tests {counts}; {record.seconds['total']:.0f} s; written to {path.relative_to(ROOT)}")
     return 1 if record.problems else 0
@@ -154,9 +160,7 @@ def build(record: Record) -> None:
         reason = re.search(r"CUDA kernels: not built, (.*?CUDACXX)", said)
         raise MissingError(f"no usable nvcc: {reason.group(1)}" if reason else f"cmake failed: {said}")
     compiled = run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count() or 1)], BUILD_LIMIT_S)
-    cache = (BUILD / "CMakeCache.txt").read_text()
-    (state,) = re.findall(r"^SERPENT_CUDA_STATE:INTERNAL=(.*)$", cache, re.MULTILINE)
-    record.versions["nvcc"] = first_number(state)
+    record.versions["nvcc"] = first_number(cached("SERPENT_CUDA_STATE"))
     record.build = {"architectures": architecture, "library_bytes": LIBRARY.stat().st_size if LIBRARY.is_file() else 0}
     if compiled.returncode != 0:
         record.problems.append("the build failed")
@@ -174,6 +178,27 @@ def test(record: Record) -> None:
         record.tests = read_report(report)
     if finished.returncode != 0:
         record.problems.append(f"the tests failed (pytest ended with {finished.returncode})")
+
+
+def plugin(record: Record) -> None:
+    """Drive the finished plugin library as TensorRT would, without TensorRT; its headers are needed to build it."""
+    state = cached("SERPENT_TENSORRT_STATE")
+    if not state.startswith("built"):
+        record.plugin = f"not run: {state}"
+        return
+    built = run(["cmake", "--build", str(BUILD), "--target", "plugin_harness"], PLUGIN_LIMIT_S)
+    finished = run([str(HARNESS), str(PLUGIN)], PLUGIN_LIMIT_S, quiet=True) if built.returncode == 0 else built
+    print(finished.stdout or "", finished.stderr or "", sep="", end="")
+    last = ((finished.stdout or "").strip().splitlines() or ["no result"])[-1]
+    record.plugin = f"{last} ({state})" if finished.returncode == 0 else f"failed: {last} ({state})"
+    if finished.returncode != 0:
+        record.problems.append(f"the plugin harness failed (it ended with {finished.returncode})")
+
+
+def cached(name: str) -> str:
+    """What CMake's cache holds under a name of ours."""
+    found = re.search(rf"^{name}:INTERNAL=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
+    return found.group(1) if found else "unknown"
 
 
 def read_report(report: Path) -> dict[str, Any]:

@@ -219,7 +219,10 @@ def test_a_registered_plugin_builds_the_same_plan(tmp_path: Path) -> None:
     ("sample", "message"),
     [
         ({"scan_precision": "fp16"}, "getOutputDataTypes: input dt_weight has type HALF; expected FLOAT"),
-        ({"inputs": 5}, "getOutputDataTypes: 5 inputs and 1 outputs; expected 6 (x, x_dbl, dt_weight, dt_bias, A, D_skip) and 1"),
+        (
+            {"inputs": 5},
+            "getOutputDataTypes: 5 inputs and 1 outputs; expected 6 (x, x_dbl, dt_weight, dt_bias, A, D_skip) and 1",
+        ),
         ({"state": 65}, "configurePlugin: d_state is 65; expected >= 1 and <= 64"),
     ],
     ids=["type", "count", "size"],
