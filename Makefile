@@ -28,7 +28,7 @@ help: ## List the targets
 venv: $(STAMP) ## Make the virtual environment and install the project into it, editable
 
 # Editable: Python edits act at once; a change of the native sources or of the requirements installs again.
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plugins/CMakeLists.txt $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plugins/CMakeLists.txt $(wildcard plugins/src/tensorrt/* plugins/tests/tensorrt/CMakeLists.txt) $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (the first time this downloads torch and takes minutes)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \

@@ -3,8 +3,9 @@
     python3 benchmarks/gpu_check.py            (make gpu-check)
 
 Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
-build/gpu, runs tests/gpu and the test of the ptxas report, then benchmarks/bench_scan.py, and writes
-benchmarks/results/<gpu>-<date>.json. Exit status: 0 all passed, 1 a step failed, 2 something is missing here.
+build/gpu, runs tests/gpu and the test of the ptxas report, the TensorRT plugin's harness where TensorRT's headers are,
+then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
+Exit status: 0 all passed, 1 a step failed, 2 something is missing here.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "gpu"
 LIBRARY = BUILD / "plugins" / "libserpent.so"
+PLUGIN = BUILD / "plugins" / "libserpent_trt.so"
+HARNESS = BUILD / "plugins" / "tests" / "tensorrt" / "plugin_harness"
 RESULTS = ROOT / "benchmarks" / "results"
 
 BUDGET_S = 460.0
@@ -65,6 +68,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     build: dict[str, Any] = field(default_factory=dict)
     tests: dict[str, Any] = field(default_factory=dict)
+    plugin: str = "not run"
     benchmark: Any = None
     problems: list[str] = field(default_factory=list)
 
@@ -88,12 +92,14 @@ def main() -> int:
         return 2
     if not record.problems:
         step("tests", record, lambda given: test(given, left()))
+        step("plugin", record, lambda given: plugin(given, left()))
         step("benchmark", record, lambda given: benchmark(given, left() + BENCHMARK_S))
     record.seconds["total"] = round(time.monotonic() - start, 1)
     path = write(record)
     for problem in record.problems:
         print(f"gpu-check: {problem}", file=sys.stderr)
     tests = record.tests
+    print(f"gpu-check: TensorRT plugin: {record.plugin}")
     counts = f"{tests.get('passed', 0)} passed, {tests.get('failed', 0)} failed, {tests.get('skipped', 0)} skipped"
     print(f"gpu-check: tests {counts}; {record.seconds['total']:.0f} s; written to {path.relative_to(ROOT)}")
     return 1 if record.problems else 0
@@ -166,12 +172,6 @@ def build(record: Record, left: Callable[[], float]) -> None:
         record.problems.append("the build failed")
 
 
-def cached(name: str) -> str:
-    """An entry of the build's CMake cache."""
-    (value,) = re.findall(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
-    return str(value)
-
-
 def test(record: Record, seconds: float) -> None:
     """Run what needs a GPU, and the test that no kernel spills registers."""
     report = BUILD / "tests.xml"
@@ -184,6 +184,27 @@ def test(record: Record, seconds: float) -> None:
         record.tests = read_report(report)
     if finished.returncode != 0:
         record.problems.append(f"the tests failed (pytest ended with {finished.returncode})")
+
+
+def plugin(record: Record, seconds: float) -> None:
+    """Drive the finished plugin library as TensorRT would, without TensorRT; its headers are needed to build it."""
+    state = cached("SERPENT_TENSORRT_STATE")
+    if not state.startswith("built"):
+        record.plugin = f"not run: {state}"
+        return
+    built = run(["cmake", "--build", str(BUILD), "--target", "plugin_harness"], seconds)
+    finished = run([str(HARNESS), str(PLUGIN)], seconds, quiet=True) if built.returncode == 0 else built
+    print(finished.stdout or "", finished.stderr or "", sep="", end="")
+    last = ((finished.stdout or "").strip().splitlines() or ["no result"])[-1]
+    record.plugin = f"{last} ({state})" if finished.returncode == 0 else f"failed: {last} ({state})"
+    if finished.returncode != 0:
+        record.problems.append(f"the plugin harness failed (it ended with {finished.returncode})")
+
+
+def cached(name: str) -> str:
+    """What the build's CMake cache holds under a name, or "unknown"."""
+    found = re.search(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
+    return found.group(1) if found else "unknown"
 
 
 def read_report(report: Path) -> dict[str, Any]:

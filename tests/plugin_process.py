@@ -1,10 +1,11 @@
 """A process of its own with one TensorRT and one plugin library in it; prints what it finds as JSON.
 
-    plugin_process.py probe FLAVOUR load|autoreg LIBRARY
+    plugin_process.py probe FLAVOUR LIBRARY ...
     plugin_process.py build GLUE ONNX PLAN [LOW HIGH]
 
 FLAVOUR is "rtx", or a folder that holds the wheels of TensorRT's lean runtime. GLUE is "python", or the C++ library
-that takes its place. LOW and HIGH are the least and the greatest height and width.
+that takes its place, or "embed:" and that library, which the plan then carries. LOW and HIGH are the least and the
+greatest height and width. A library with "autoreg" in its name is just loaded, others TensorRT is told to load.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def tensorrt(flavour: str) -> Any:
     return importlib.import_module("tensorrt_lean_bindings")
 
 
-def add_library(trt: Any, how: str, library: str) -> bool:
-    if how == "autoreg":
+def add_library(trt: Any, library: str) -> bool:
+    if "autoreg" in Path(library).name:
         ctypes.CDLL(library)
         return True
     return trt.get_plugin_registry().load_library(library) is not None
@@ -40,10 +41,10 @@ def creators(trt: Any) -> list[list[str]]:
     return [[known.name, known.plugin_version, known.plugin_namespace] for known in found if known.name == NAME]
 
 
-def probe(flavour: str, how: str, library: str) -> dict[str, Any]:
+def probe(flavour: str, *libraries: str) -> dict[str, Any]:
     trt = tensorrt(flavour)
     found: dict[str, Any] = {"version": trt.__version__, "before": creators(trt)}
-    found["loaded"] = add_library(trt, how, library)
+    found["loaded"] = [add_library(trt, library) for library in libraries]
     found["after"] = creators(trt)
     if found["after"]:
         creator = trt.get_plugin_registry().get_creator(NAME, VERSION, NAMESPACE)
@@ -60,9 +61,10 @@ def build(glue: str, onnx: str, plan: str, low: str = "", high: str = "") -> dic
     from serpent.runtime.tensorrt_library import make_logger
 
     trt = tensorrt("rtx")
+    embedded, glue = glue.startswith("embed:"), glue.removeprefix("embed:")
     if glue == "python":
         tensorrt_plugin.register(trt)
-    elif not add_library(trt, "autoreg" if "autoreg" in glue else "load", glue):
+    elif not add_library(trt, glue):
         raise SystemExit(f"TensorRT did not load {glue}")
     logger = make_logger(trt)
     builder = trt.Builder(logger)
@@ -70,6 +72,8 @@ def build(glue: str, onnx: str, plan: str, low: str = "", high: str = "") -> dic
     parser = trt.OnnxParser(network, logger)
     parsed = parser.parse(Path(onnx).read_bytes())
     config = builder.create_builder_config()
+    if embedded:
+        config.plugins_to_serialize = [glue]
     if high:
         shapes = builder.create_optimization_profile()
         least, most = (1, 3, int(low), int(low)), (2, 3, int(high), int(high))

@@ -212,3 +212,26 @@ def test_a_launch_without_a_gpu_fails_with_a_message(build: Build, which: str) -
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert re.search(r"^refused: .*CUDA(-capable device| driver)", run.stdout), run.stdout
+
+
+def kernel_code(build: Build, folder: Path) -> dict[str, bytes]:
+    """The GPU code of each object in the archive of kernels, which linking takes over byte by byte."""
+    archive = build.folder / "plugins" / "libserpent_kernels.a"
+    subprocess.run(["ar", "x", str(archive)], cwd=folder, check=True)
+    found = {}
+    for member in sorted(folder.glob("*.cu.o")):
+        code = member.with_suffix(".fatbin")
+        subprocess.run(["objcopy", "-O", "binary", "--only-section=.nv_fatbin", str(member), str(code)], check=True)
+        found[member.name] = code.read_bytes()
+    return found
+
+
+def test_the_tensorrt_plugin_carries_the_same_gpu_code(build: Build, tmp_path: Path) -> None:
+    plugin = build.library.with_name("libserpent_trt.so")
+    if not plugin.is_file():
+        pytest.skip("the TensorRT plugin was not built; CMake says what it needs")
+    code = kernel_code(build, tmp_path)
+    library, glue = build.library.read_bytes(), plugin.read_bytes()
+    assert all(part and part in library for part in code.values())
+    forward = {name for name in code if name.startswith("scan_")}
+    assert {name for name, part in code.items() if part in glue} == forward != set(code)

@@ -13,6 +13,8 @@ import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_check.py"
 
+PLUGIN = "built with the headers of 10.16.0 and 11.1.0"
+
 REPORT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.gpu.test_a" name="test_one"/>
 <testcase classname="tests.gpu.test_a" name="test_two[f16]"><failure message="wrong">...</failure></testcase>
@@ -43,6 +45,7 @@ class Machine:
     def __init__(self, script: ModuleType, failing: str = "") -> None:
         self.commands: list[list[str]] = []
         self._script, self._failing = script, failing
+        self.plugin = PLUGIN
 
     def run(
         self, command: list[str], limit_s: float, *, quiet: bool = False, **variables: str
@@ -52,12 +55,22 @@ class Machine:
         build, stage = self._script.BUILD, "compile"
         if "-S" in command:
             stage = "configure"
-            state = "built by nvcc 13.0.88 for 90-real"
             compiler = "CMAKE_CUDA_COMPILER:FILEPATH=/wheel/bin/nvcc"
-            (build / "CMakeCache.txt").write_text(f"{compiler}\nSERPENT_CUDA_STATE:INTERNAL={state}\n")
+            cuda = "built by nvcc 13.0.88 for 90-real"
+            (build / "CMakeCache.txt").write_text(
+                f"{compiler}
+SERPENT_CUDA_STATE:INTERNAL={cuda}
+SERPENT_TENSORRT_STATE:INTERNAL={self.plugin}
+"
+            )
         elif "pytest" in command:
             stage = "tests"
             (build / "tests.xml").write_text(REPORT)
+        elif command[0] == str(self._script.HARNESS):
+            said = "H0 f32 ok\nplugin harness: 36 scans, 0 wrong\n"
+            return subprocess.CompletedProcess(command, int(self._failing == "plugin"), said, "")
+        elif "plugin_harness" in command:
+            stage = "harness"
         elif "benchmarks/bench_scan.py" in command:
             stage = "benchmark"
             assert variables == {"CUDACXX": "/wheel/bin/nvcc"}
@@ -74,10 +87,11 @@ def survey(script: ModuleType) -> object:
 
 
 def outcome(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str = ""
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str = "", plugin: str = PLUGIN
 ) -> tuple[int, list[dict], list[list[str]]]:
     """Exit status, the records written, and the commands that ran."""
     machine = Machine(script, failing)
+    machine.plugin = plugin
     monkeypatch.setattr(script, "run", machine.run)
     monkeypatch.setattr(script, "survey", lambda: survey(script))
     status = script.main()
@@ -94,7 +108,8 @@ def test_everything_that_was_found_is_written(script: ModuleType, monkeypatch: p
     assert record["versions"] == {"torch": "2.13.0", "nvcc": "13.0.88"}
     assert record["build"] == {"architectures": "90-real", "library_bytes": 4}
     assert record["benchmark"] == {"rows": [1, 2]}
-    assert set(record["seconds"]) == {"build", "tests", "benchmark", "total"}
+    assert set(record["seconds"]) == {"build", "tests", "plugin", "benchmark", "total"}
+    assert record["plugin"] == "plugin harness: 36 scans, 0 wrong (built with the headers of 10.16.0 and 11.1.0)"
     assert {key: record["tests"][key] for key in ("passed", "failed", "skipped")} == {
         "passed": 2,
         "failed": 1,
@@ -105,14 +120,31 @@ def test_everything_that_was_found_is_written(script: ModuleType, monkeypatch: p
     assert "-DCMAKE_CUDA_ARCHITECTURES=90-real" in commands[0]
 
 
-@pytest.mark.parametrize("failing", ["tests", "benchmark"])
+@pytest.mark.parametrize("failing", ["tests", "plugin", "benchmark"])
 def test_a_failed_step_is_written_and_fails_the_whole(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     status, (record,), commands = outcome(script, monkeypatch, failing)
     assert status == 1
-    assert len(commands) == 4
+    assert len(commands) == 6
     assert [failing in problem for problem in record["problems"]] == [True]
+
+
+def test_a_harness_that_does_not_compile_fails_the_whole(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, (record,), commands = outcome(script, monkeypatch, "harness")
+    assert status == 1
+    assert record["plugin"] == f"failed: no result ({PLUGIN})"
+    assert [str(script.HARNESS)] not in [command[:1] for command in commands]
+
+
+def test_without_the_headers_the_plugin_is_not_run_and_says_why(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, (record,), commands = outcome(script, monkeypatch, plugin="not built, it needs NvInfer.h; unpack an SDK")
+    assert status == 0
+    assert record["plugin"] == "not run: not built, it needs NvInfer.h; unpack an SDK"
+    assert "TensorRT plugin: not run: not built" in capsys.readouterr().out
+    assert not any("plugin_harness" in command for command in commands)
 
 
 def test_after_a_failed_build_nothing_runs(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

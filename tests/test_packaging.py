@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from serpent import native
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,8 +61,15 @@ def test_the_wheel_serves_every_python_of_the_platform(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_packages_the_library_and_the_headers(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    library = [name for name in names if name.startswith("serpent/lib/")]
-    assert len(library) == 1
+    libraries = {name.removeprefix("serpent/lib/") for name in names if name.startswith("serpent/lib/")}
+    assert {native.library_file_name()} == {name for name in libraries if "_trt" not in name}
+    # The TensorRT plugin is there where its headers were, and then whole.
+    plugin = {name for name in libraries if "_trt" in name}
+    assert plugin == set() or {"libserpent_trt.so"} < plugin <= {
+        "libserpent_trt.so",
+        "libserpent_trt_autoreg10.so",
+        "libserpent_trt_autoreg11.so",
+    }
     assert {"serpent/include/serpent/scan.h", "serpent/include/serpent/export.h"} <= set(names)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert {f"{package}/__init__.py" for package in PACKAGES} <= set(names)

@@ -124,7 +124,7 @@ def test_a_library_of_this_machine_names_no_folder_of_it() -> None:
 
 def assert_works(found: dict[str, Any]) -> None:
     assert found["before"] == []
-    assert found["loaded"]
+    assert found["loaded"] == [True]
     assert found["after"] == [IDENTITY]
     assert found["made"] == IDENTITY
     assert not found["without_schema"]
@@ -132,7 +132,7 @@ def assert_works(found: dict[str, Any]) -> None:
 
 @needs_rtx
 def test_tensorrt_rtx_loads_the_plugin() -> None:
-    found, said = run("probe", "rtx", "load", str(plugin_library()))
+    found, said = run("probe", "rtx", str(plugin_library()))
     assert found["version"] == installed_version(RTX)
     assert_works(found)
     assert f"{NAME}, createPlugin: the plan lacks the field 'schema'" in said
@@ -142,17 +142,17 @@ def test_tensorrt_rtx_loads_the_plugin() -> None:
 @both_lean
 def test_tensorrt_loads_the_plugin(lean: tuple[int, str]) -> None:
     major, folder = lean
-    found, _ = run("probe", folder, "load", str(plugin_library()))
+    found, _ = run("probe", folder, str(plugin_library()))
     assert found["version"] == LEAN[major]
     assert_works(found)
 
 
 @needs_rtx
 def test_tensorrt_rtx_counts_as_11() -> None:
-    found, said = run("probe", "rtx", "autoreg", autoreg(11))
+    found, said = run("probe", "rtx", autoreg(11))
     assert_works(found)
     assert "autoreg" not in said
-    found, said = run("probe", "rtx", "autoreg", autoreg(10))
+    found, said = run("probe", "rtx", autoreg(10))
     assert found["after"] == []
     assert re.search(
         r"libserpent_trt_autoreg10: registered nothing: this library is for TensorRT 10; this process has loaded "
@@ -165,14 +165,28 @@ def test_tensorrt_rtx_counts_as_11() -> None:
 @both_lean
 def test_autoreg_registers_with_its_own_major_version_alone(lean: tuple[int, str]) -> None:
     major, folder = lean
-    found, said = run("probe", folder, "autoreg", autoreg(major))
+    found, said = run("probe", folder, autoreg(major))
     assert_works(found)
     assert "autoreg" not in said
     other = 21 - major
-    found, said = run("probe", folder, "autoreg", autoreg(other))
+    found, said = run("probe", folder, autoreg(other))
     assert found["after"] == []
     assert f"libserpent_trt_autoreg{other}: registered nothing" in said
     assert f"libnvinfer_lean.so.{major} (version {major}." in said
+
+
+@needs_rtx
+def test_the_second_of_two_registrations_is_refused_in_one_sentence() -> None:
+    found, said = run("probe", "rtx", str(plugin_library()), autoreg(11))
+    assert found["after"] == [IDENTITY]
+    assert (
+        "libserpent_trt_autoreg11: libtensorrt_rtx.so.1 refused the plugin serpent::SelectiveScan2D: "
+        "is it registered already?\n" in said
+    )
+    found, _ = run("probe", "rtx", autoreg(11), str(plugin_library()))
+    assert found["loaded"] == [True, False]
+    assert found["after"] == [IDENTITY]
+    assert found["made"] == IDENTITY
 
 
 def test_autoreg_without_tensorrt_says_so() -> None:
@@ -215,11 +229,26 @@ def test_a_registered_plugin_builds_the_same_plan(tmp_path: Path) -> None:
 
 
 @needs_rtx
+def test_a_plan_can_carry_the_library(tmp_path: Path) -> None:
+    samples = pytest.importorskip("tests.onnx_samples", reason="the sample networks are made with onnx")
+    onnx = samples.scan_network(tmp_path / "network.onnx", scans=3)
+    library = plugin_library().read_bytes()
+    bare = plan(tmp_path, "bare", str(plugin_library()), onnx)
+    carrying = plan(tmp_path, "carrying", f"embed:{plugin_library()}", onnx)
+    assert library in carrying
+    assert library not in bare
+    assert plan(tmp_path, "again", f"embed:{plugin_library()}", onnx) == carrying
+
+
+@needs_rtx
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
         ({"scan_precision": "fp16"}, "getOutputDataTypes: input dt_weight has type HALF; expected FLOAT"),
-        ({"inputs": 5}, "getOutputDataTypes: 5 inputs and 1 outputs; expected 6 (x, x_dbl, dt_weight, dt_bias, A, D_skip) and 1"),
+        (
+            {"inputs": 5},
+            "getOutputDataTypes: 5 inputs and 1 outputs; expected 6 (x, x_dbl, dt_weight, dt_bias, A, D_skip) and 1",
+        ),
         ({"state": 65}, "configurePlugin: d_state is 65; expected >= 1 and <= 64"),
     ],
     ids=["type", "count", "size"],

@@ -8,7 +8,7 @@ namespace serpent {
 
 bool has_cuda() noexcept;
 
-// Which kernels a scan of a checked shape, batch >= 1, runs on the current device. Whoever runs one shape often asks once.
+// Which kernels a scan of a checked shape, batch >= 1, runs on the current device; who runs a shape often asks once.
 cuda::ScanPlan choose_scan(const serpent_scan_shape& shape);
 
 // Checked arguments only, batch >= 1; `plan` is choose_scan's for this shape and device; `workspace` has
