@@ -22,10 +22,18 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the C++ runtime
 OPEN = """
 import json, sys
 from pathlib import Path
-from cpp_engine import Engine, EngineError
+import numpy as np
+from cpp_engine import PROFILE, Engine, EngineError, network
+from serpent.runtime.tiling import restore_any_size
+from serpent.shapes import ShapeProfile
 library, plan, options = sys.argv[1:]
 try:
-    Engine(Path(library), Path(plan), **json.loads(options)).close()
+    engine = Engine(Path(library), Path(plan), **json.loads(options))
+    for height, width in ((16, 16), (17, 30), (64, 48), (1, 1)):
+        pictures = np.random.default_rng(0).random((2, height, width, 3), dtype=np.float32)
+        wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE)).transpose(0, 3, 1, 2)
+        assert (engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) == wanted).all()
+    engine.close()
     print(json.dumps([0, ""]))
 except EngineError as error:
     print(json.dumps([error.status, error.message]))
@@ -38,7 +46,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 def open_plan(build: Build, plan: Path, library_path: str = "", **options: object) -> tuple[int, str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "LD_LIBRARY_PATH": library_path}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "LD_LIBRARY_PATH": library_path,
+    }
     environment.pop("SERPENT_ENGINE_ADAPTER", None)
     words = [sys.executable, "-c", OPEN, build.library, plan, json.dumps(options)]
     answer = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
@@ -109,6 +120,49 @@ def rtx_library() -> str:
     return str(Path(spec.origin).parent / "libtensorrt_rtx.so.1")
 
 
+@pytest.mark.parametrize("major", [10, 11])
+def test_an_adapter_runs_a_plan_between_fakes(build: Build, tmp_path: Path, major: int) -> None:
+    # Every line of the adapter but what only a GPU does: a TensorRT made with the same headers, and a CUDA driver, both
+    # over host memory.
+    adapter(build, major)
+    if not build.has_target("serpent_fake_cuda"):
+        pytest.skip("the fakes are written for x86-64")
+    for target in ("serpent_fake_cuda", f"serpent_fake_tensorrt{major}"):
+        build.target(target)
+    tensorrt = build.folder / "fake_tensorrt" / f"libserpent_fake_tensorrt{major}.so"
+    driver = str(build.folder / "fake_cuda")
+    plan = write_plan(tmp_path)
+    fields = json.loads(plan.with_suffix(".json").read_text())
+    engine = fields["files"][plan.name]["engine"]
+    engine["flavour"], engine["version"] = "trt", {10: "10.16.0.5", 11: "11.1.0.5"}[major]
+    plan.with_suffix(".json").write_text(json.dumps(fields))
+    libraries = {name: tmp_path / f"{name}.so" for name in ("plugin", "broken", "nothing")}
+    for library in libraries.values():
+        library.touch()
+
+    def answer(library: str, **options: object) -> tuple[int, str]:
+        return open_plan(
+            build, plan, driver, tensorrt_library=str(tensorrt), plugin_library=str(libraries[library]), **options
+        )
+
+    assert answer("plugin") == (0, "")
+    status, said = answer("plugin", device=1)
+    assert (status, said) == (UNSUPPORTED, "there is no CUDA device 1: CUDA sees 1")
+    status, said = answer("broken")
+    assert status == UNSUPPORTED
+    assert said == f"TensorRT cannot load the plugin library {libraries['broken']}: the fake cannot load this"
+    status, said = answer("nothing")
+    assert status == UNSUPPORTED
+    assert said.startswith(
+        f"the plugin library {libraries['nothing']} does not have serpent::SelectiveScan2D version 1"
+    )
+    engine["version"] = {10: "10.16.1.5", 11: "11.0.0.5"}[major]
+    plan.with_suffix(".json").write_text(json.dumps(fields))
+    status, said = answer("plugin")
+    assert status == UNSUPPORTED
+    assert f"was built with TensorRT {engine['version']}; loaded is TensorRT {major}." in said
+
+
 # A driver that agrees to everything, for a GPU of compute capability 8.9: TensorRT's own checks come next.
 STUB_DRIVER = """
 #include <string.h>
@@ -138,7 +192,7 @@ def test_a_machine_without_a_driver_is_told_so(build: Build, exported: Exported)
 
 @pytest.mark.require("tensorrt")
 def test_the_calls_into_tensorrt_itself(build: Build, exported: Exported, tmp_path: Path) -> None:
-    # The real TensorRT-RTX behind the adapter, up to where it looks for a GPU: runtime, plugin registry, loading a plan.
+    # The real TensorRT-RTX behind the adapter, up to where it looks for a GPU: runtime, plugin registry, the plan.
     adapter(build, 11)
     driver = compiled(tmp_path, "libcuda.so.1", STUB_DRIVER)
     no_plugin = compiled(tmp_path, "libother.so", "int unrelated;")

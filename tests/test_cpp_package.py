@@ -1,4 +1,4 @@
-"""find_package(serpent): an outside project builds the example against the installed package, and restores a picture."""
+"""find_package(serpent): outside projects build against the installed package, and one restores a picture."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from serpent import native
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,9 +61,10 @@ def test_the_wheel_serves_every_python_of_the_platform(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_packages_the_library_and_the_headers(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    library = [name for name in names if name.startswith("serpent/lib/")]
-    assert len(library) == 1
-    assert {"serpent/include/serpent/scan.h", "serpent/include/serpent/export.h"} <= set(names)
+    assert f"serpent/lib/{native.library_file_name()}" in names
+    headers = {"scan.h", "export.h", "engine.h", "engine.hpp"}
+    assert {f"serpent/include/serpent/{header}" for header in headers} <= set(names)
+    assert "serpent/lib/cmake/serpent/serpentConfig.cmake" in names
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert {f"{package}/__init__.py" for package in PACKAGES} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -86,6 +89,19 @@ def test_an_editable_install_finds_its_library(checkout: Path, tmp_path: Path) -
     assert Path(found["package"]) == checkout / "serpent" / "__init__.py"
     assert Path(found["library"]).is_relative_to(tmp_path / "venv")
     assert found["finite"]
+
+
+def test_an_installed_wheel_knows_its_cmake_folder(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    install(python, str(wheel))
+    folder = Path(run([str(python), "-m", "serpent", "--cmake-dir"], tmp_path).strip())
+    assert folder.is_relative_to(tmp_path / "venv")
+    # The targets' own file refuses where a library or a header folder that it names is not there.
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(outside LANGUAGES CXX)\nfind_package(serpent REQUIRED)\n"
+        "foreach(target serpent::scan serpent::engine)\n  get_target_property(type ${target} TYPE)\nendforeach()\n"
+    )
+    run(["cmake", "-S", ".", "-B", "build", f"-Dserpent_DIR={folder}"], tmp_path)
 
 
 def test_the_commands_are_installed(wheel: Path, tmp_path: Path) -> None:

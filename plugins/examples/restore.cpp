@@ -1,6 +1,6 @@
 // Restores a picture: restore PLAN IN.png OUT.png
 //
-// The plan's manifest lies beside it. PNG files of any kind are read as 8-bit RGB; the result is 8-bit RGB.
+// The plan's manifest lies beside it. The picture is read and written as 8-bit RGB.
 #include <png.h>
 
 #include <algorithm>

@@ -7,6 +7,7 @@
 
 #include "../../src/engine/adapter.h"
 #include "../../src/engine/failure.h"
+#include "network.h"
 #include "standin_controls.h"
 #include "standin_device.h"
 
@@ -49,25 +50,6 @@ serpent_engine_status run(const char* name, serpent_engine_error* error, const B
     controls().fail_if_asked(name);
     body();
   });
-}
-
-// The map of standin.h.
-void compute(const float* x, float* y, const int64_t* sizes) {
-  const auto [batch, channels, height, width] = std::tuple(sizes[0], sizes[1], sizes[2], sizes[3]);
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float* plane = x + (b * channels + c) * height * width;
-      const float* other = x + ((batch - 1 - b) * channels + c) * height * width;
-      for (int64_t i = 0; i < height; ++i) {
-        for (int64_t j = 0; j < width; ++j) {
-          const int64_t at = i * width + j;
-          // Halves and quarters are exact, so it does not matter whether the compiler fuses.
-          *y++ = plane[at] / 2 + plane[(height - 1 - i) * width + j] / 4 + plane[i * width + width - 1 - j] / 4 +
-                 other[at] / 8;
-        }
-      }
-    }
-  }
 }
 
 serpent_adapter_engine::Tensor read_tensor(const std::string& line) {
@@ -228,7 +210,7 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
       while (now > most && !shared.most.compare_exchange_weak(most, now)) {
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
-      compute(image, restored, shape.data());
+      standin::compute(image, restored, shape.data());
       --shared.running;
       context->running = false;
     });
