@@ -24,7 +24,7 @@ CUresult with_context() { return contexts > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALI
 
 extern "C" {
 
-#define FAKE __attribute__((visibility("default"))) CUresult CUDAAPI
+#define FAKE CUresult CUDAAPI
 
 FAKE cuInit(unsigned int) { return CUDA_SUCCESS; }
 FAKE cuGetErrorString(CUresult, const char** text) {

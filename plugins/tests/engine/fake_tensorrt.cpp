@@ -184,18 +184,18 @@ nvinfer1::IPluginRegistry* make_registry() {
 
 extern "C" {
 
-TENSORRTAPI int32_t getInferLibVersion() noexcept { return NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100; }
-TENSORRTAPI int32_t getInferLibMajorVersion() noexcept { return NV_TENSORRT_MAJOR; }
-TENSORRTAPI int32_t getInferLibMinorVersion() noexcept { return NV_TENSORRT_MINOR; }
-TENSORRTAPI int32_t getInferLibPatchVersion() noexcept { return 0; }
-TENSORRTAPI int32_t getInferLibBuildVersion() noexcept { return 5; }
+int32_t getInferLibVersion() noexcept { return NV_TENSORRT_MAJOR * 10000 + NV_TENSORRT_MINOR * 100; }
+int32_t getInferLibMajorVersion() noexcept { return NV_TENSORRT_MAJOR; }
+int32_t getInferLibMinorVersion() noexcept { return NV_TENSORRT_MINOR; }
+int32_t getInferLibPatchVersion() noexcept { return 0; }
+int32_t getInferLibBuildVersion() noexcept { return 5; }
 
-TENSORRTAPI void* createInferRuntime_INTERNAL(void* log, int32_t) noexcept {
+void* createInferRuntime_INTERNAL(void* log, int32_t) noexcept {
   logger = static_cast<nvinfer1::ILogger*>(log);
   return static_cast<nvinfer1::IRuntime*>(new Runtime);
 }
 
-TENSORRTAPI nvinfer1::IPluginRegistry* getPluginRegistry() noexcept {
+nvinfer1::IPluginRegistry* getPluginRegistry() noexcept {
   static nvinfer1::IPluginRegistry* const registry = make_registry();
   return registry;
 }
