@@ -15,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-NATIVE_SOURCES := $(shell find plugins benchmarks -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.h')
+NATIVE_SOURCES := $(shell find plugins benchmarks -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.h' -o -name '*.hpp')
 PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
 
 .DEFAULT_GOAL := help

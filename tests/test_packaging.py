@@ -61,16 +61,18 @@ def test_the_wheel_serves_every_python_of_the_platform(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_packages_the_library_and_the_headers(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    libraries = {name.removeprefix("serpent/lib/") for name in names if name.startswith("serpent/lib/")}
-    assert {native.library_file_name()} == {name for name in libraries if "_trt" not in name}
-    # The TensorRT plugin is there where its headers were, and then whole.
-    plugin = {name for name in libraries if "_trt" in name}
-    assert plugin == set() or {"libserpent_trt.so"} < plugin <= {
-        "libserpent_trt.so",
-        "libserpent_trt_autoreg10.so",
-        "libserpent_trt_autoreg11.so",
-    }
-    assert {"serpent/include/serpent/scan.h", "serpent/include/serpent/export.h"} <= set(names)
+    libraries = {name.removeprefix("serpent/lib/") for name in names if name.endswith(".so")}
+    # What is made for TensorRT is there where its headers were, and then whole.
+    optional = {name for name in libraries if "_trt" in name}
+    assert libraries - optional == {native.library_file_name(), "libserpent_engine.so"}
+    for one, several in (("libserpent_trt.so", "libserpent_trt_autoreg"), ("", "libserpent_engine_trt")):
+        allowed = {f"{several}{major}.so" for major in (10, 11)}
+        present = {name for name in optional if name.startswith(several)}
+        assert present <= allowed
+        assert not one or (one in optional) == bool(present)
+    headers = {"scan.h", "export.h", "engine.h", "engine.hpp"}
+    assert {f"serpent/include/serpent/{header}" for header in headers} <= set(names)
+    assert "serpent/lib/cmake/serpent/serpentConfig.cmake" in names
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert {f"{package}/__init__.py" for package in PACKAGES} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -95,6 +97,19 @@ def test_an_editable_install_finds_its_library(checkout: Path, tmp_path: Path) -
     assert Path(found["package"]) == checkout / "serpent" / "__init__.py"
     assert Path(found["library"]).is_relative_to(tmp_path / "venv")
     assert found["finite"]
+
+
+def test_an_installed_wheel_knows_its_cmake_folder(wheel: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "venv")
+    install(python, str(wheel))
+    folder = Path(run([str(python), "-m", "serpent", "--cmake-dir"], tmp_path).strip())
+    assert folder.is_relative_to(tmp_path / "venv")
+    # The targets' own file refuses where a library or a header folder that it names is not there.
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(outside LANGUAGES CXX)\nfind_package(serpent REQUIRED)\n"
+        "foreach(target serpent::scan serpent::engine)\n  get_target_property(type ${target} TYPE)\nendforeach()\n"
+    )
+    run(["cmake", "-S", ".", "-B", "build", f"-Dserpent_DIR={folder}"], tmp_path)
 
 
 def test_the_commands_are_installed(wheel: Path, tmp_path: Path) -> None:

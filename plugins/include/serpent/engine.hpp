@@ -31,8 +31,8 @@ enum class WhenBusy : int32_t { wait = SERPENT_ENGINE_WAIT, fail = SERPENT_ENGIN
 
 // How to open a plan; empty paths mean "as found", see serpent_engine_options.
 struct EngineOptions {
-  std::filesystem::path tensorrt_library;
-  std::filesystem::path plugin_library;
+  std::filesystem::path tensorrt_library = {};
+  std::filesystem::path plugin_library = {};
   int32_t device = 0;
   int32_t contexts = 2;
   WhenBusy when_busy = WhenBusy::wait;

@@ -92,7 +92,11 @@ std::string soname(const Manifest& manifest) {
     return "libtensorrt_rtx.so.1";
   }
   const std::vector<int> wanted = numbers(manifest.version);
-  return "libnvinfer.so." + (wanted.empty() ? std::string("10") : std::to_string(wanted[0]));
+  if (wanted.empty()) {
+    fail(SERPENT_ENGINE_MODEL_FILE, manifest.path.string() + " has the TensorRT version \"" + manifest.version +
+                                        "\", which is no version; run serpent-export again");
+  }
+  return "libnvinfer.so." + std::to_string(wanted[0]);
 }
 
 void check_version(const serpent_adapter_version& version, const Backend& backend, const std::filesystem::path& plan,

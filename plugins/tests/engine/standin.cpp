@@ -1,6 +1,4 @@
 // The stand-in adapter: serpent_adapter over host memory. See standin.h.
-#include "standin.h"
-
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -9,9 +7,13 @@
 
 #include "../../src/engine/adapter.h"
 #include "../../src/engine/failure.h"
+#include "network.h"
+#include "standin_controls.h"
 #include "standin_device.h"
 
 using serpent::engine::fail;
+using standin::Controls;
+using standin::controls;
 using standin::device;
 using standin::Mark;
 
@@ -42,67 +44,12 @@ struct serpent_adapter_event {
 
 namespace {
 
-struct Controls {
-  std::mutex mutex;
-  std::string failing = read("STANDIN_FAIL", "");
-  int skip = 0;
-  std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
-  std::vector<std::string> log;
-  std::atomic<int> collisions = 0;
-  std::atomic<int> running = 0;
-  std::atomic<int> most = 0;
-
-  static std::string read(const char* name, const char* otherwise) {
-    const char* value = std::getenv(name);
-    return value != nullptr ? value : otherwise;
-  }
-
-  void note(const std::string& what) {
-    const std::lock_guard lock(mutex);
-    log.push_back(what);
-  }
-
-  void fail_if_asked(const std::string& name) {
-    const std::lock_guard lock(mutex);
-    if (failing != name || skip-- > 0) {
-      return;
-    }
-    failing.clear();
-    const bool memory = name == "allocate" || name == "create_context";
-    fail(memory ? SERPENT_ENGINE_OUT_OF_MEMORY : SERPENT_ENGINE_TENSORRT, "the stand-in fails in " + name);
-  }
-};
-
-Controls& controls() {
-  static Controls* const the_controls = new Controls;  // streams may still look at it while the process ends
-  return *the_controls;
-}
-
 template <class Body>
 serpent_engine_status run(const char* name, serpent_engine_error* error, const Body& body) {
   return serpent::engine::guarded(error, [&] {
     controls().fail_if_asked(name);
     body();
   });
-}
-
-// The map of standin.h.
-void compute(const float* x, float* y, const int64_t* sizes) {
-  const auto [batch, channels, height, width] = std::tuple(sizes[0], sizes[1], sizes[2], sizes[3]);
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float* plane = x + (b * channels + c) * height * width;
-      const float* other = x + ((batch - 1 - b) * channels + c) * height * width;
-      for (int64_t i = 0; i < height; ++i) {
-        for (int64_t j = 0; j < width; ++j) {
-          const int64_t at = i * width + j;
-          // Halves and quarters are exact, so it does not matter whether the compiler fuses.
-          *y++ = plane[at] / 2 + plane[(height - 1 - i) * width + j] / 4 + plane[i * width + width - 1 - j] / 4 +
-                 other[at] / 8;
-        }
-      }
-    }
-  }
 }
 
 serpent_adapter_engine::Tensor read_tensor(const std::string& line) {
@@ -263,7 +210,7 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
       while (now > most && !shared.most.compare_exchange_weak(most, now)) {
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
-      compute(image, restored, shape.data());
+      standin::compute(image, restored, shape.data());
       --shared.running;
       context->running = false;
     });
@@ -383,37 +330,3 @@ constexpr serpent_adapter kAdapter = {
 }  // namespace calls
 
 extern "C" SERPENT_API const serpent_adapter* serpent_engine_adapter(void) { return &calls::kAdapter; }
-
-namespace standin {
-
-void fail_call(const std::string& name, int skip) {
-  const std::lock_guard lock(controls().mutex);
-  controls().failing = name;
-  controls().skip = skip;
-}
-
-void set_version(const std::string& version) {
-  const std::lock_guard lock(controls().mutex);
-  controls().version = version;
-}
-
-void set_delay_ms(int milliseconds) { device().delay_ms = milliseconds; }
-
-std::vector<std::string> take_log() {
-  const std::lock_guard lock(controls().mutex);
-  return std::exchange(controls().log, {});
-}
-
-int collisions() { return controls().collisions; }
-
-int most_at_once() { return controls().most; }
-
-void* allocate(std::size_t bytes) { return device().memory.allocate(bytes); }
-
-void release(void* address) { device().memory.release(address); }
-
-std::size_t allocations() { return device().memory.count(); }
-
-void finish(void* stream) { device().stream(stream).finish(); }
-
-}  // namespace standin

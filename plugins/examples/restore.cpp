@@ -1,0 +1,89 @@
+// Restores a picture: restore PLAN IN.png OUT.png
+//
+// The plan's manifest lies beside it. The picture is read and written as 8-bit RGB.
+#include <png.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <serpent/engine.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+struct Picture {
+  serpent::PictureSize size;
+  std::vector<float> planes;  // (3, H, W), in [0, 1]
+};
+
+[[noreturn]] void fail(const std::string& path, const png_image& image) {
+  throw std::runtime_error(path + ": " + image.message);
+}
+
+Picture read_png(const std::string& path) {
+  png_image image = {};
+  image.version = PNG_IMAGE_VERSION;
+  if (!png_image_begin_read_from_file(&image, path.c_str())) {
+    fail(path, image);
+  }
+  image.format = PNG_FORMAT_RGB;
+  std::vector<uint8_t> levels(PNG_IMAGE_SIZE(image));
+  const png_color black = {0, 0, 0};  // behind what is transparent
+  if (!png_image_finish_read(&image, &black, levels.data(), 0, nullptr)) {
+    fail(path, image);
+  }
+  Picture picture = {{.height = image.height, .width = image.width}, {}};
+  picture.planes.resize(picture.size.elements());
+  const std::size_t pixels = picture.planes.size() / 3;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    picture.planes[i % 3 * pixels + i / 3] = static_cast<float>(levels[i]) / 255.0F;
+  }
+  return picture;
+}
+
+void write_png(const std::string& path, const Picture& picture) {
+  const std::size_t pixels = picture.planes.size() / 3;
+  std::vector<uint8_t> levels(picture.planes.size());
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const float value = picture.planes[i % 3 * pixels + i / 3];
+    if (!std::isfinite(value)) {
+      throw std::runtime_error("the network gave values that are not finite; export it with --precision fp32");
+    }
+    levels[i] = static_cast<uint8_t>(std::nearbyint(std::clamp(value, 0.0F, 1.0F) * 255.0F));
+  }
+  png_image image = {};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = static_cast<png_uint_32>(picture.size.width);
+  image.height = static_cast<png_uint_32>(picture.size.height);
+  image.format = PNG_FORMAT_RGB;
+  const std::string aside = path + ".part";  // the file appears whole or not at all
+  if (!png_image_write_to_file(&image, aside.c_str(), 0, levels.data(), 0, nullptr)) {
+    std::remove(aside.c_str());
+    fail(path, image);
+  }
+  std::filesystem::rename(aside, path);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 4) {
+    std::fprintf(stderr, "usage: restore PLAN IN.png OUT.png\n");
+    return 2;
+  }
+  try {
+    serpent::Engine engine(arguments[1]);
+    const Picture picture = read_png(arguments[2]);
+    Picture restored = picture;
+    engine.run(picture.planes.data(), restored.planes.data(), picture.size);
+    write_png(arguments[3], restored);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,107 @@
+// A CUDA driver over host memory: one device, of compute capability 8.9, whose streams do everything at once.
+#include <cuda.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+namespace {
+
+std::map<CUdeviceptr, std::size_t> allocations;
+int contexts = 0;  // pushed and not popped: calls that need a context find out where there is none
+
+bool on_device(CUdeviceptr address) {
+  const auto next = allocations.upper_bound(address);
+  return next != allocations.begin() && address < std::prev(next)->first + std::prev(next)->second;
+}
+
+CUresult with_context() { return contexts > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
+
+}  // namespace
+
+extern "C" {
+
+#define FAKE CUresult CUDAAPI
+
+FAKE cuInit(unsigned int) { return CUDA_SUCCESS; }
+FAKE cuGetErrorString(CUresult, const char** text) {
+  *text = "an error of the fake";
+  return CUDA_SUCCESS;
+}
+FAKE cuDeviceGetCount(int* count) {
+  *count = 1;
+  return CUDA_SUCCESS;
+}
+FAKE cuDeviceGet(CUdevice* device, int number) {
+  *device = number;
+  return CUDA_SUCCESS;
+}
+FAKE cuDeviceGetName(char* name, int size, CUdevice) {
+  std::snprintf(name, static_cast<std::size_t>(size), "fake GPU");
+  return CUDA_SUCCESS;
+}
+FAKE cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
+  *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 8 : 9;
+  return CUDA_SUCCESS;
+}
+FAKE cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
+  *context = reinterpret_cast<CUcontext>(&contexts);
+  return CUDA_SUCCESS;
+}
+FAKE cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
+FAKE cuCtxPushCurrent(CUcontext) {
+  ++contexts;
+  return CUDA_SUCCESS;
+}
+FAKE cuCtxPopCurrent(CUcontext*) {
+  --contexts;
+  return CUDA_SUCCESS;
+}
+FAKE cuMemAlloc(CUdeviceptr* address, size_t bytes) {
+  *address = reinterpret_cast<CUdeviceptr>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  allocations[*address] = bytes;
+  return with_context();
+}
+FAKE cuMemFree(CUdeviceptr address) {
+  allocations.erase(address);
+  std::free(reinterpret_cast<void*>(address));
+  return with_context();
+}
+FAKE cuPointerGetAttribute(void* value, CUpointer_attribute which, CUdeviceptr address) {
+  if (!on_device(address)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const int found = which == CU_POINTER_ATTRIBUTE_MEMORY_TYPE ? CU_MEMORYTYPE_DEVICE : 0;
+  std::memcpy(value, &found, sizeof(found));
+  return CUDA_SUCCESS;
+}
+FAKE cuMemcpy2DAsync(const CUDA_MEMCPY2D* copy, CUstream) {
+  const auto place = [](CUmemorytype type, const void* host, CUdeviceptr device) {
+    const bool right = (type == CU_MEMORYTYPE_DEVICE) == on_device(device) && (type == CU_MEMORYTYPE_HOST) == !!host;
+    return right ? reinterpret_cast<char*>(host != nullptr ? reinterpret_cast<CUdeviceptr>(host) : device) : nullptr;
+  };
+  const char* source = place(copy->srcMemoryType, copy->srcHost, copy->srcDevice);
+  char* target = place(copy->dstMemoryType, copy->dstHost, copy->dstDevice);
+  if (source == nullptr || target == nullptr || copy->srcPitch < copy->WidthInBytes ||
+      copy->dstPitch < copy->WidthInBytes) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  for (std::size_t row = 0; row < copy->Height; ++row) {
+    std::memcpy(target + row * copy->dstPitch, source + row * copy->srcPitch, copy->WidthInBytes);
+  }
+  return with_context();
+}
+FAKE cuEventCreate(CUevent* event, unsigned int) {
+  *event = reinterpret_cast<CUevent>(&contexts);
+  return with_context();
+}
+FAKE cuEventDestroy(CUevent) { return with_context(); }
+FAKE cuEventRecord(CUevent, CUstream) { return with_context(); }
+FAKE cuEventSynchronize(CUevent) { return with_context(); }
+FAKE cuStreamWaitEvent(CUstream, CUevent, unsigned int) { return with_context(); }
+FAKE cuStreamSynchronize(CUstream) { return with_context(); }
+
+}  // extern "C"

@@ -1,0 +1,57 @@
+#include "standin_controls.h"
+
+#include <utility>
+
+#include "../../src/engine/failure.h"
+#include "standin.h"
+#include "standin_device.h"
+
+namespace standin {
+
+void Controls::fail_if_asked(const std::string& name) {
+  const std::lock_guard lock(mutex);
+  if (failing != name || skip-- > 0) {
+    return;
+  }
+  failing.clear();
+  const bool memory = name == "allocate" || name == "create_context";
+  serpent::engine::fail(memory ? SERPENT_ENGINE_OUT_OF_MEMORY : SERPENT_ENGINE_TENSORRT,
+                        "the stand-in fails in " + name);
+}
+
+Controls& controls() {
+  static Controls* const the_controls = new Controls;  // streams may still look at it while the process ends
+  return *the_controls;
+}
+
+void fail_call(const std::string& name, int skip) {
+  const std::lock_guard lock(controls().mutex);
+  controls().failing = name;
+  controls().skip = skip;
+}
+
+void set_version(const std::string& version) {
+  const std::lock_guard lock(controls().mutex);
+  controls().version = version;
+}
+
+void set_delay_ms(int milliseconds) { device().delay_ms = milliseconds; }
+
+std::vector<std::string> take_log() {
+  const std::lock_guard lock(controls().mutex);
+  return std::exchange(controls().log, {});
+}
+
+int collisions() { return controls().collisions; }
+
+int most_at_once() { return controls().most; }
+
+void* allocate(std::size_t bytes) { return device().memory.allocate(bytes); }
+
+void release(void* address) { device().memory.release(address); }
+
+std::size_t allocations() { return device().memory.count(); }
+
+void finish(void* stream) { device().stream(stream).finish(); }
+
+}  // namespace standin

@@ -1,0 +1,38 @@
+// What tests tell the stand-in, and what it tells them: the state behind standin.h.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace standin {
+
+struct Controls {
+  std::mutex mutex;
+  std::string failing = read("STANDIN_FAIL", "");
+  int skip = 0;
+  std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
+  std::vector<std::string> log;
+  std::atomic<int> collisions = 0;
+  std::atomic<int> running = 0;
+  std::atomic<int> most = 0;
+
+  static std::string read(const char* name, const char* otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr ? value : otherwise;
+  }
+
+  void note(const std::string& what) {
+    const std::lock_guard lock(mutex);
+    log.push_back(what);
+  }
+
+  // Fails where `name` is the call that is to fail.
+  void fail_if_asked(const std::string& name);
+};
+
+Controls& controls();
+
+}  // namespace standin

@@ -1,0 +1,168 @@
+"""Builds the C++ engine library with its stand-in adapter, and calls the C interface through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+REPOSITORY = Path(__file__).parents[1]
+OK, INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY, INTERNAL, CUDA, MODEL_FILE, TENSORRT, BUSY = range(9)
+
+PLAN = b"serpent-standin 1\ninput image FLOAT 1 3 16 16 2 3 64 48\noutput restored FLOAT\n"
+"""What the stand-in runs: B 1 to 2, H 16 to 64, W 16 to 48 (plugins/tests/engine/standin.h)."""
+
+PROFILE = {"batch": [1, 1, 2], "height": [16, 32, 64], "width": [16, 32, 48], "multiple": 8}
+
+
+def manifest_fields(name: str, plan: bytes) -> dict[str, Any]:
+    """A manifest of ``plan`` with the fields that serpent-export writes and the C++ runtime reads."""
+    plugin = {"name": "SelectiveScan2D", "version": "1", "namespace": "serpent", "schema": 1}
+    engine = {"flavour": "rtx", "version": "1.7.1.116", "targets": ["sm86", "sm89"], "plugin": plugin}
+    return {
+        "format": "serpent-manifest",
+        "format_version": 1,
+        "variant": "H",
+        "task": "deblur",
+        "precision": "fp32",
+        "weights": "untrained",
+        "profile": PROFILE,
+        "files": {name: {"kind": "plan", "sha256": hashlib.sha256(plan).hexdigest(), "engine": engine}},
+    }
+
+
+def write_plan(folder: Path, plan: bytes = PLAN) -> Path:
+    """A plan and its manifest, which belong together."""
+    path = folder / "net.plan"
+    path.write_bytes(plan)
+    path.with_suffix(".json").write_text(json.dumps(manifest_fields(path.name, plan)))
+    return path
+
+
+def network(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the stand-in computes of (B, 3, H, W) float32, in the same order of operations."""
+    half, quarter, eighth = np.float32(0.5), np.float32(0.25), np.float32(0.125)
+    sums = image * half + image[:, :, ::-1] * quarter + image[..., ::-1] * quarter
+    return sums + image[::-1] * eighth
+
+
+class Options(ctypes.Structure):
+    _fields_ = [
+        ("tensorrt_library", ctypes.c_char_p),
+        ("plugin_library", ctypes.c_char_p),
+        ("device", ctypes.c_int32),
+        ("contexts", ctypes.c_int32),
+        ("when_busy", ctypes.c_int32),
+        ("allow_native_code", ctypes.c_int32),
+    ]
+
+
+class Pictures(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("batch", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("dtype", ctypes.c_int32),
+        ("memory", ctypes.c_int32),
+    ]
+
+
+class Error(ctypes.Structure):
+    _fields_ = [("message", ctypes.c_char * 1024)]
+
+
+class EngineError(Exception):
+    """A call of the C interface failed: its status and message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.message = status, message
+
+
+class Engine:
+    """An open plan."""
+
+    def __init__(self, library: Path, plan: Path, **options: Any) -> None:
+        self._c = ctypes.CDLL(str(library))
+        chosen = Options()
+        self._c.serpent_engine_default_options(ctypes.byref(chosen))
+        for name, value in options.items():
+            setattr(chosen, name, os.fsencode(value) if isinstance(value, (str, Path)) else value)
+        self._handle = ctypes.c_void_p()
+        self._call("open", os.fsencode(plan), ctypes.byref(chosen), ctypes.byref(self._handle))
+
+    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(B, 3, H, W) float32 in host memory; the same back."""
+        restored = np.empty_like(image)
+        sizes = (image.shape[0], *image.shape[2:], 0, 0)
+        source, target = Pictures(image.ctypes.data, *sizes), Pictures(restored.ctypes.data, *sizes)
+        self._call("run", self._handle, ctypes.byref(source), ctypes.byref(target), None)
+        return restored
+
+    def close(self) -> None:
+        self._c.serpent_engine_close(self._handle)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        error = Error()
+        status = getattr(self._c, f"serpent_engine_{name}")(*arguments, ctypes.byref(error))
+        if status != OK:
+            raise EngineError(status, error.message.decode("utf-8", "replace"))
+
+
+class Build:
+    """The build folder that all test processes of a session share."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self._built: set[str] = set()
+
+    def target(self, name: str) -> None:
+        """Build a target of the project, at the first call."""
+        if name in self._built:
+            return
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.folder / "CMakeCache.txt").exists():
+                options = ["-DSERPENT_CUDA=OFF", "-DSERPENT_TESTS=ON", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON"]
+                run("cmake", "-S", REPOSITORY, "-B", self.folder, *options)
+            run("cmake", "--build", self.folder, "--target", name, "--parallel", os.cpu_count() or 1)
+        self._built.add(name)
+
+    def has_target(self, name: str) -> bool:
+        """Whether the project has such a target on this machine."""
+        self.target("serpent_engine")
+        return f"... {name}\n" in run("cmake", "--build", self.folder, "--target", "help")
+
+    @property
+    def library(self) -> Path:
+        self.target("serpent_engine")
+        return self.folder / "plugins" / "libserpent_engine.so"
+
+    @property
+    def stand_in(self) -> Path:
+        self.target("serpent_engine_standin")
+        return self.folder / "plugins" / "libserpent_engine_standin.so"
+
+
+def run(*command: object, **options: Any) -> str:
+    """What a command prints; it must succeed."""
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The session's. Each xdist worker has a base folder of its own inside the session's."""
+    base = tmp_path_factory.getbasetemp()
+    return Build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cpp_engine")

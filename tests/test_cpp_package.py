@@ -1,0 +1,123 @@
+"""find_package(serpent): outside projects build against the installed package, and one restores a picture."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cpp_engine import REPOSITORY, Build, network, run, shared_build, write_plan
+from serpent import __main__ as command
+from serpent.errors import NativeLibraryError
+from serpent.padding import crop, pad
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the C++ runtime is built for Linux")
+
+# The least project: what a user's CMakeLists.txt says, with a C and a C++ source.
+PROJECT = """
+cmake_minimum_required(VERSION 3.22)
+project(outside LANGUAGES C CXX)
+find_package(serpent 0.1 REQUIRED)
+add_executable(outside outside.cpp scan.c)
+target_compile_options(outside PRIVATE -Wall -Wextra -Wpedantic -Werror)
+target_link_libraries(outside PRIVATE serpent::scan serpent::engine)
+"""
+SOURCES = {
+    "outside.cpp": """
+#include <cstdio>
+#include <serpent/engine.hpp>
+extern "C" int scan_schema(void);
+int main(int, char** arguments) {
+  try {
+    serpent::Engine engine(arguments[1], {.contexts = 1});
+  } catch (const serpent::Error& error) {
+    std::printf("%d %d %s", scan_schema(), error.status(), error.what());
+  }
+}
+""",
+    "scan.c": """
+#include <serpent/engine.h>
+#include <serpent/scan.h>
+int scan_schema(void) { return serpent_scan_schema(); }
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    return shared_build(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def package(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of serpentConfig.cmake in an installation that was moved after it was made."""
+    prefix = tmp_path_factory.mktemp("install") / "first"
+    build.target("all")
+    run("cmake", "--install", build.folder, "--prefix", prefix)
+    moved = prefix.rename(prefix.with_name("moved"))
+    (config,) = moved.rglob("serpentConfig.cmake")
+    return config.parent
+
+
+def built(source: Path, folder: Path, package: Path) -> Path:
+    run("cmake", "-S", source, "-B", folder, f"-Dserpent_DIR={package}")
+    run("cmake", "--build", folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_an_outside_project_uses_both_libraries(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT)
+    for name, text in SOURCES.items():
+        (tmp_path / name).write_text(text)
+    program = built(tmp_path, tmp_path / "build", package) / "outside"
+    assert run(program, tmp_path / "net.plan").startswith(f"1 6 the manifest {tmp_path}/net.json does not exist")
+
+
+@pytest.mark.slow
+def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: Path) -> None:
+    if not any(Path(folder, "png.h").is_file() for folder in ("/usr/include", "/usr/local/include")):
+        pytest.skip("the example reads PNG with libpng, whose headers are not here: apt install libpng-dev")
+    program = built(REPOSITORY / "plugins" / "examples", tmp_path / "build", package) / "restore"
+    plan = write_plan(tmp_path)
+    picture, result = tmp_path / "in.png", tmp_path / "out.png"
+    levels = np.random.default_rng(0).integers(0, 256, (37, 21, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(picture)
+    environment = os.environ | {"SERPENT_ENGINE_ADAPTER": str(build.stand_in)}
+    run(program, plan, picture, result, env=environment)
+
+    # As the Python runtime does it: pad to multiples of 8, one run, crop, round to 8 bits.
+    image = pad(levels[None].astype(np.float32) / np.float32(255), 40, 24).transpose(0, 3, 1, 2)
+    restored = crop(network(image).transpose(0, 2, 3, 1), 37, 21)[0]
+    assert (np.asarray(Image.open(result)) == np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)).all()
+
+    Image.fromarray(levels.repeat(3, axis=0)).save(picture)
+    answer = subprocess.run([program, plan, picture, result], env=environment, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "outside the plan's profile: batch 1:1:2, height 16:32:64" in answer.stderr
+
+
+def test_the_command_prints_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "serpent"
+    folder = package / "lib" / "cmake" / "serpent"
+    folder.mkdir(parents=True)
+    (folder / "serpentConfig.cmake").touch()
+    monkeypatch.setattr(command, "__file__", str(package / "__main__.py"))
+    assert command.cmake_dir() == folder
+
+
+def test_an_installation_without_it_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "__main__.py"))
+    monkeypatch.setattr(command, "_editable_candidates", list)
+    with pytest.raises(NativeLibraryError, match="serpentConfig.cmake was not found; sought"):
+        command.cmake_dir()
+    monkeypatch.setattr(sys, "argv", ["serpent", "--cmake-dir"])
+    assert command.main() == 1
+    assert capsys.readouterr().err.startswith("error: serpentConfig.cmake was not found")
