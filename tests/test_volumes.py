@@ -15,7 +15,6 @@ from serpent_export.io_border import with_border
 from serpent_export.volumes import check_volumes, largest_volume
 from traced import graph, profile
 
-
 FREE = ("32:64:128", "1:1:4")
 
 
