@@ -16,12 +16,12 @@ from serpent.errors import ModelFileError, ParityError
 from serpent.model import Serpent, create_model
 from serpent.native import default_threads
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
-from serpent.runtime.sample_picture import network_input, picture_recipe, sample_pictures
+from serpent.runtime.sample_picture import PictureRecipe, network_input, picture_recipe, sample_pictures
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_export.canonical import finish, scan_nodes
 from serpent_export.engine import build_engine
 from serpent_export.islands import keep_in_f32
-from serpent_export.parity import ParityReport, ParitySubject, certify
+from serpent_export.parity import ErrorNorms, ParityCase, ParityReport, ParitySubject, _failures, certify
 from serpent_export.ranges import F16_LARGEST, MARGIN, half_tensors, measure_ranges
 from serpent_export.targets import DEFAULT_TARGETS
 from serpent_export.tracing import trace
@@ -182,3 +182,18 @@ def test_tensorrt_rtx_builds_a_graph_with_islands(tmp_path: Path) -> None:
         expected_scans=14,
     )
     assert result.plugin_layers == 14
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 50.0), ("bf16", 40.0)])
+def test_a_psnr_below_the_least_is_a_failure_with_its_figure(precision: str, least: float) -> None:
+    """However wide the limit: a network that rounds badly in PyTorch, too, is not exported."""
+    wide = ErrorNorms(1.0, 1.0, 1.0)
+
+    def case(psnr: float) -> ParityCase:
+        error = ErrorNorms(0.1, 10 ** (-psnr / 20), 0.1)
+        recipe = PictureRecipe("recipe", 0, 1, 64, 64, "")
+        return ParityCase(recipe, "this file", precision, 1.0, wide, {"native": error}, wide)
+
+    assert _failures(case(least + 0.1)) == []
+    [failure] = _failures(case(least - 0.1))
+    assert failure.endswith(f"(native scan) the PSNR is {least - 0.1:.1f} dB, at least {least:g} is needed")
