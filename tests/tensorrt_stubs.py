@@ -25,26 +25,29 @@ class LayerType(enum.Enum):
     PLUGIN_V3 = 46
 
 
+# Numbers as in the headers of 10.16 and 11.1: what was removed makes others move up.
 class Flags10(enum.IntEnum):
     EXPLICIT_BATCH = 0
     STRONGLY_TYPED = 1
     PREFER_JIT_PYTHON_PLUGINS = 2
+    PREFER_AOT_PYTHON_PLUGINS = 3
 
 
 class Flags11(enum.IntEnum):
     STRONGLY_TYPED = 0
-    PREFER_AOT_PYTHON_PLUGINS = 1
+    PREFER_JIT_PYTHON_PLUGINS = 1
+    PREFER_AOT_PYTHON_PLUGINS = 2
 
 
 class BuilderFlag10(enum.IntEnum):
     FP16 = 0
     TF32 = 6
-    VERSION_COMPATIBLE = 12
+    VERSION_COMPATIBLE = 13
 
 
 class BuilderFlag11(enum.IntEnum):
-    TF32 = 2
-    VERSION_COMPATIBLE = 9
+    TF32 = 6
+    VERSION_COMPATIBLE = 12
 
 
 class MemoryPoolType(enum.Enum):

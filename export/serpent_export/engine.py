@@ -20,6 +20,7 @@ from typing import Any
 from serpent import errors
 from serpent.errors import EngineError, ModelFileError, SerpentError
 from serpent.files import written_aside
+from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import Flavour, check_installed
 from serpent.shapes import ShapeProfile
 from serpent_export.engine_options import EngineOptions
@@ -128,7 +129,7 @@ def build_engine(
     options = options or EngineOptions()
     options.check(flavour)
     check_installed(flavour)
-    plugin_file = _plugin_library() if options.embed_plugin else None
+    plugin_file = plugin_library() if options.embed_plugin else None
     if not onnx_path.is_file():
         raise ModelFileError(f"the ONNX file {onnx_path} does not exist", hint="run serpent-export with --format onnx")
     start = time.perf_counter()
@@ -159,12 +160,6 @@ def build_engine(
         seconds=time.perf_counter() - start,
         **fields,
     )
-
-
-def _plugin_library() -> Path:
-    from serpent.runtime.plugin_library import plugin_library
-
-    return plugin_library()
 
 
 def _child_command() -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serpent.errors import UsageError
+from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, Flavour
 
 OPTIMIZATION_LEVELS = range(6)
@@ -50,7 +51,10 @@ class EngineOptions:
 
         Raises:
             UsageError: a timing cache for TensorRT-RTX, or a value out of range.
+            NativeLibraryError: the plugin library to embed was not built.
         """
+        if self.embed_plugin:
+            plugin_library()
         if self.timing_cache is not None and flavour is RTX:
             raise UsageError(
                 f"--timing-cache {self.timing_cache}: {RTX.title} measures nothing while it builds and keeps no such "

@@ -112,16 +112,19 @@ def _shape_constants(model: onnx.ModelProto, shape: tuple[int, ...]) -> dict[str
         return {}
     names = [name for node in nodes for name in node.output]
     read = {name for node in nodes for name in node.input}
-    kind = model.graph.input[0].type.tensor_type.elem_type
+    # The picture as the network sees it: f32 (B, 3, H, W), under another name where the border converts.
+    picture = "image_f32" if "image_f32" in read else "image"
+    if shape[3] == 3:
+        shape = (shape[0], shape[3], shape[1], shape[2])
     part = helper.make_graph(
         nodes,
         "shapes",
-        [helper.make_tensor_value_info("image", kind, shape)],
+        [helper.make_tensor_value_info(picture, TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in names],
         [tensor for tensor in model.graph.initializer if tensor.name in read],
     )
     # A picture of this size would take gigabytes; one zero with strides of 0 has its shape.
-    image = np.broadcast_to(np.zeros((), helper.tensor_dtype_to_np_dtype(kind)), shape)
+    image = np.broadcast_to(np.zeros((), np.float32), shape)
     standard = [entry for entry in model.opset_import if entry.domain == ""]
-    values = ReferenceEvaluator(helper.make_model(part, opset_imports=standard)).run(None, {"image": image})
+    values = ReferenceEvaluator(helper.make_model(part, opset_imports=standard)).run(None, {picture: image})
     return dict(zip(names, map(np.asarray, values), strict=True))

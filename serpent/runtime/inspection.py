@@ -61,8 +61,8 @@ def inspect_file(path: Path | str) -> Inspection:
     if manifest is not None and path.suffix.lower() != ".safetensors":
         differences = [*_digest_differences(manifest, path, digest), *differences]
     sidecar = None if manifest is None else manifest.path
-    facts = {"bytes": path.stat().st_size, "sha256": digest} | facts
-    return Inspection(path, path.suffix.lower()[1:], facts, sidecar, tuple(differences))
+    whole: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": digest} | facts
+    return Inspection(path, path.suffix.lower()[1:], whole, sidecar, tuple(differences))
 
 
 def _manifest_of(path: Path) -> Manifest | None:
