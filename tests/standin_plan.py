@@ -36,7 +36,8 @@ WEIGHTS = (
 def expected(image: Any) -> Any:
     """The network on (B, 3, H, W) f32 in host memory."""
     x = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
-    y = native.selective_scan_2d(x, x[..., COLUMNS] * FACTORS, *WEIGHTS, threads=1)
+    x_dbl = np.ascontiguousarray(x[..., COLUMNS] * FACTORS)
+    y = native.selective_scan_2d(x, x_dbl, *WEIGHTS, threads=1)
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2))
 
 

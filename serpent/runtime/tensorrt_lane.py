@@ -148,7 +148,8 @@ class Lane:
 
 def _array(address: int, shape: Shape, dtype: str) -> NDArray[Any]:
     count = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.ndarray(shape, dtype, buffer=(ctypes.c_byte * count).from_address(address))
+    memory: Any = (ctypes.c_byte * count).from_address(address)
+    return np.ndarray(shape, dtype, buffer=memory)
 
 
 def _check_memory(engine: Engine, device: Device) -> None:
