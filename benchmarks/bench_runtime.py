@@ -158,7 +158,7 @@ def prepare(variant: str, resolution: str, folder: Path) -> None:
 
 def make_image(variant: str, resolution: str) -> NDArray[np.float32]:
     """The test picture of the parity certificate, (1, 3, H, W)."""
-    from serpent_export.picture import picture_recipe
+    from serpent.runtime.sample_picture import picture_recipe
 
     profile = parse_profile(SerpentConfig.from_variant(variant), resolution)
     return picture_recipe(profile.height.min, profile.width.min)[1]

@@ -44,6 +44,11 @@ class Manifest:
         return str(self.fields["precision"])
 
     @property
+    def io(self) -> str:
+        """Types and layout of ``image`` and ``restored``, a key of ``serpent.runtime.border.BORDERS``."""
+        return str(self.fields.get("io", "f32-nchw"))
+
+    @property
     def weights(self) -> str:
         """Digest of the weights, or "untrained"."""
         return str(self.fields["weights"])

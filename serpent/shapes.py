@@ -47,9 +47,13 @@ class ShapeProfile:
 
     @property
     def resolution(self) -> str:
-        """The sizes in the form of ``--res``: "512", "512x768" or "256:512:2048"."""
-        same = self.height == self.width
-        return str(self.height) if same else f"{self.height}x{self.width}"
+        """The sizes in the form of ``--res``: "512", "512x768", "256:512:2048" or "256x256:512x768:1024x2048"."""
+        if self.height == self.width:
+            return str(self.height)
+        if self.height.is_static and self.width.is_static:
+            return f"{self.height}x{self.width}"
+        pairs = [(getattr(self.height, end), getattr(self.width, end)) for end in ("min", "opt", "max")]
+        return ":".join("x".join("" if side is None else str(side) for side in pair) for pair in pairs)
 
     def to_dict(self) -> dict[str, Any]:
         sides = {name: [r.min, r.opt, r.max] for name, r in self._ranges().items()}
@@ -69,17 +73,18 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
 
     Args:
         config: the network, whose ``size_multiple`` the sides must honour.
-        resolution: "512", "512x768" (height x width), or "256:512:2048" (min:opt:max of both sides).
+        resolution: "512", "512x768" (height x width), "256:512:2048" (min:opt:max of both sides), or
+            "256x256:512x768:1024x2048" (min:opt:max of height x width).
         batch: "1" or "1:1:8".
 
     Raises:
         UsageError: not of that form, not positive, not ordered, or no multiple of 8P.
     """
     if "x" in resolution:
-        sides = [_parse_range(side, "--res", resolution) for side in resolution.split("x")]
-        if len(sides) != 2 or not all(side.is_static for side in sides):
+        sizes = [size.split("x") for size in resolution.split(":")]
+        if any(len(size) != 2 for size in sizes):
             raise UsageError(f"--res {resolution!r} is not understood", hint=_RES_FORMS)
-        height, width = sides
+        height, width = (_parse_range(":".join(side), "--res", resolution) for side in zip(*sizes, strict=True))
     else:
         height = width = _parse_range(resolution, "--res", resolution)
     assert height.max is not None
@@ -98,7 +103,10 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
     return ShapeProfile(pictures, height, width, config.size_multiple)
 
 
-_RES_FORMS = "use --res 512, --res 512x768 (height x width) or --res 256:512:2048 (min:opt:max)"
+_RES_FORMS = (
+    "use --res 512, --res 512x768 (height x width), --res 256:512:2048 (min:opt:max) or "
+    "--profile 256x256:512x768:1024x2048"
+)
 _BATCH_FORMS = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import serpent_export
 from serpent_cli.main import run_export
+from serpent_export.engine_options import EngineOptions
 
 
 @pytest.fixture
@@ -49,10 +51,12 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             notes=["weights: untrained"],
             weights="untrained",
             seconds=63.5,
+            kept_in_f32=("linear_67",),
         )
 
     module = ModuleType("serpent_export")
     module.export = export
+    module.__path__ = serpent_export.__path__  # its submodules stay what they are
     monkeypatch.setitem(sys.modules, "serpent_export", module)
     for name in ("torch", "onnx", "onnxscript", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
@@ -76,10 +80,13 @@ def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatc
             "resolution": "512",
             "batch": "1",
             "precision": "fp32",
+            "io": "f32-nchw",
+            "inline_scan": False,
             "formats": "all",
             "out": Path(),
             "engine": "auto",
             "targets": None,
+            "options": EngineOptions(),
             "require_weights": False,
             "overwrite": False,
         }
@@ -129,6 +136,16 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert [entry["kind"] for entry in report["files"]] == ["onnx", "plan"]
     assert report["parity"]["limit"] == 4e-6
     assert report["notes"] == ["weights: untrained"]
+    assert report["kept_in_f32"] == ["linear_67"]
+
+
+def test_options_of_the_builder_and_the_border(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ("--variant", "B", "--profile", "32x32:64x96:128x256", "--io", "u8-nhwc")
+    builder = ("--workspace", "4G", "--optimization-level", "5", "--timing-cache", "t.bin", "--embed-plugin")
+    assert run(monkeypatch, *sizes, *builder) == 0
+    [call] = exported
+    assert (call["resolution"], call["io"], call["inline_scan"]) == ("32x32:64x96:128x256", "u8-nhwc", False)
+    assert call["options"] == EngineOptions(2**32, 5, Path("t.bin"), embed_plugin=True)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +160,11 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (("--variant", "B", "--res", "big"), "--res 'big' is not understood"),
         (("--variant", "B", "--batch", "8:1:1"), "not ordered"),
         (("--variant", "B", "--precision", "fp8"), "'fp8' is not one of"),
+        (("--variant", "B", "--io", "u16-nhwc"), "'u16-nhwc' is not one of"),
+        (("--variant", "B", "--workspace", "much"), "--workspace 'much' is no size"),
+        (("--variant", "B", "--optimization-level", "6"), "6 is not in the range 0<=x<=5"),
+        (("--variant", "B", "--profile", "64x64:32x96:128x128"), "not ordered"),
+        (("--variant", "B", "--profile", "64x64:96"), "is not understood"),
         (("--variant", "B", "--nonsense"), "serpent-export --help"),
     ],
 )

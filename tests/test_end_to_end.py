@@ -21,10 +21,10 @@ from exported import Exported
 from serpent.files import sha256_file
 from serpent.metrics import psnr
 from serpent.runtime import open_session, read_picture
+from serpent.runtime.sample_picture import make_picture
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.runtime.tiling import restore_any_size
 from serpent_cli.main import run_infer
-from serpent_export.picture import make_picture
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 

@@ -11,12 +11,23 @@ from typing import Any
 import pytest
 
 from serpent.config import SerpentConfig
-from serpent.errors import EngineError, MissingExtraError, ModelFileError, SerpentError
+from serpent.errors import (
+    EngineError,
+    MissingExtraError,
+    ModelFileError,
+    NativeLibraryError,
+    SerpentError,
+    UsageError,
+)
+from serpent.files import sha256_file
+from serpent.identity import NetworkName
 from serpent.native import library
+from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import Range, ShapeProfile, parse_profile
 from serpent_export import engine
 from serpent_export.engine import EngineResult, build_engine
+from serpent_export.engine_options import EngineOptions
 from serpent_export.targets import DEFAULT_TARGETS
 
 pytest.importorskip("onnx", reason="the sample networks are made with onnx")
@@ -98,10 +109,22 @@ def test_a_range_of_shapes(tmp_path: Path, precision: str) -> None:
     assert result.to_manifest() == {
         "flavour": "rtx",
         "version": installed_version(RTX),
+        "cuda": "13",
+        "network": "serpent",
         "targets": ["sm86", "sm89", "sm120"],
         "layers": result.layers,
         "plugin_layers": 14,
-        "plugin": {"name": "SelectiveScan2D", "version": "1", "namespace": "serpent", "schema": library().schema},
+        "plugin": {
+            "name": "SelectiveScan2D",
+            "version": "1",
+            "namespace": "serpent",
+            "schema": library().schema,
+            "library": library().path.name,
+            "library_sha256": sha256_file(library().path),
+            "embedded": False,
+        },
+        "profiles": [ranged.to_dict()],
+        "options": {"workspace": None, "optimization_level": None},
     }
     assert result.layers > 14
     assert result.seconds > 0
@@ -242,3 +265,37 @@ def test_the_current_folder_cannot_shadow_the_build_process(tmp_path: Path, monk
     assert build(Path("../network.onnx"), Path("network.plan")).plugin_layers == 14
     assert (elsewhere / "network.plan").is_file()
     assert onnx_path.is_file()
+
+
+@needs_rtx
+def test_the_plan_keeps_its_networks_name(tmp_path: Path) -> None:
+    name = NetworkName("B", "fp32", library().schema, "0123456789abcdef")
+    result = build(scan_network(tmp_path / "network.onnx"), name=str(name))
+    assert result.network == str(name)
+    assert NetworkName.find((tmp_path / "network.plan").read_bytes()) == name
+
+
+@needs_rtx
+def test_tensorrt_rtx_takes_no_timing_cache(tmp_path: Path) -> None:
+    onnx_path = scan_network(tmp_path / "network.onnx")
+    with pytest.raises(UsageError, match="TensorRT-RTX measures nothing while it builds"):
+        build(onnx_path, options=EngineOptions(timing_cache=tmp_path / "timings"))
+    build(onnx_path, options=EngineOptions(workspace=2**30, optimization_level=0))
+    assert_nothing_left(tmp_path, "network.onnx", "network.plan")
+
+
+@needs_rtx
+def test_an_embedded_plugin_lies_in_the_plan(tmp_path: Path) -> None:
+    try:
+        embedded = plugin_library()
+    except NativeLibraryError as error:
+        pytest.skip(f"the C++ plugin library is not built here: {error.message}")
+    onnx_path = scan_network(tmp_path / "network.onnx")
+    plain = build(onnx_path, tmp_path / "plain.plan")
+    result = build(onnx_path, tmp_path / "carrying.plan", options=EngineOptions(embed_plugin=True))
+    assert not plain.plugin.embedded
+    assert result.plugin.embedded
+    assert result.plugin.library_sha256 == sha256_file(embedded)
+    assert result.plugin_layers == 14
+    assert embedded.read_bytes() in (tmp_path / "carrying.plan").read_bytes()
+    assert embedded.read_bytes()[:4096] not in (tmp_path / "plain.plan").read_bytes()

@@ -114,6 +114,9 @@ def without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--batch", "0"), "'0' has the size 0, which is not positive"),
         (("--targets", "rtx4090"), "'rtx4090' is no GPU target\n  use compute capabilities"),
         (("--precision", "int8"), "'int8' is not one of"),
+        (("--inline-scan",), "--inline-scan is for runtimes without the plugin, and no plan\n  add --format onnx"),
+        (("--format", "onnx", "--embed-plugin"), "--embed-plugin is for plans, but --format onnx writes none"),
+        (("--format", "onnx", "--workspace", "1G"), "--workspace is for plans, but --format onnx writes none"),
     ],
 )
 @pytest.mark.usefixtures("installed_rtx")

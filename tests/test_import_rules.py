@@ -15,7 +15,7 @@ CALLS = {"import_module", "require", "__import__"}
 ALLOWED = {
     "torch": ("serpent/scan/", "serpent/model/", "serpent/runtime/torch_session.py", "export/", "cli/"),
     "mamba_ssm": ("serpent/scan/mamba.py",),
-    "onnx": ("serpent/runtime/onnx_", "export/", "cli/"),
+    "onnx": ("serpent/runtime/onnx_", "serpent/runtime/inspection.py", "export/", "cli/"),
     "onnxruntime": ("serpent/runtime/onnx_", "export/", "cli/"),
     "onnxscript": ("export/", "cli/"),
     "tensorrt": ("serpent/runtime/tensorrt_",),

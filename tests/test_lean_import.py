@@ -41,6 +41,8 @@ except SystemExit as leave:
         ("run_serpent", "serpent"),
         ("run_export", "serpent-export"),
         ("run_infer", "serpent-infer"),
+        ("run_inspect", "serpent-inspect"),
+        ("run_verify", "serpent-verify"),
         ("run_doctor", "serpent-doctor"),
     ],
 )

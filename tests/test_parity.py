@@ -14,9 +14,9 @@ from onnx import numpy_helper
 
 from serpent.errors import ParityError
 from serpent.model import Serpent, create_model
+from serpent.runtime.sample_picture import make_picture, picture_recipe, sample_positions
 from serpent_export.canonical import scan_nodes
 from serpent_export.parity import SAMPLED_PIXELS, UNIT_ROUNDOFF, ParityReport, ParitySubject, certify
-from serpent_export.picture import make_picture, picture_recipe, sample_positions
 from traced import graph, network
 
 

@@ -46,12 +46,15 @@ def test_batches(batch: str, expected: Range, static: bool) -> None:
     assert profile.is_static is static
 
 
-@pytest.mark.parametrize("resolution", ["512", "512x768", "256:512:2048"])
+@pytest.mark.parametrize("resolution", ["512", "512x768", "256:512:2048", "256x512:512x768:1024x2048"])
 def test_a_profile_says_its_resolution_as_typed(resolution: str) -> None:
     assert parse_profile(H, resolution).resolution == resolution
 
 
-RES_HINT = "use --res 512, --res 512x768 (height x width) or --res 256:512:2048 (min:opt:max)"
+RES_HINT = (
+    "use --res 512, --res 512x768 (height x width), --res 256:512:2048 (min:opt:max) or "
+    "--profile 256x256:512x768:1024x2048"
+)
 BATCH_HINT = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
 
 
@@ -109,7 +112,10 @@ def test_a_side_that_is_no_multiple_is_named(config: SerpentConfig, resolution: 
     assert refusal.value.hint == hint
 
 
-@pytest.mark.parametrize(("resolution", "batch"), [("512", "1"), ("512x768", "2"), ("256:512:2048", "1:1:8")])
+@pytest.mark.parametrize(
+    ("resolution", "batch"),
+    [("512", "1"), ("512x768", "2"), ("256:512:2048", "1:1:8"), ("256x512:512x768:1024x2048", "1")],
+)
 def test_a_profile_survives_json(resolution: str, batch: str) -> None:
     profile = parse_profile(H, resolution, batch)
     assert ShapeProfile.from_dict(json.loads(json.dumps(profile.to_dict()))) == profile

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 @click.option("--task", help="What the network restores.  [default: the checkpoint's, else deblur]")
 @click.option("--require-weights", is_flag=True, help="Fail without trained weights.")
 @click.option(
-    "--res", default="512", show_default=True, help="Size in pixels: 512, 512x768 (height x width) or 256:512:2048."
+    "--res",
+    "--profile",
+    "res",
+    default="512",
+    show_default=True,
+    metavar="SIZES",
+    help="Sizes in pixels: 512, 512x768 (height x width), 256:512:2048 (min:opt:max) or 256x256:512x768:1024x2048.",
 )
 @click.option("--batch", default="1", show_default=True, help="Pictures per run: 1, or 1:1:8 (min:opt:max).")
 @click.option(
@@ -33,8 +39,16 @@ if TYPE_CHECKING:
     type=click.Choice(["fp32", "fp16", "bf16"]),
     default="fp32",
     show_default=True,
-    help="Arithmetic inside the network; pictures go in and out as fp32.",
+    help="Arithmetic inside the network; with fp16, what it cannot hold stays in fp32.",
 )
+@click.option(
+    "--io",
+    type=click.Choice(["f32-nchw", "f16-nchw", "u8-nhwc"]),
+    default="f32-nchw",
+    show_default=True,
+    help="What the file takes and gives; u8-nhwc scales, rounds and clamps inside the file.",
+)
+@click.option("--inline-scan", is_flag=True, help="Scans as standard operators, for runtimes that refuse functions.")
 @click.option(
     "--format",
     "formats",
@@ -52,6 +66,14 @@ if TYPE_CHECKING:
     help="Builder of the plan: TensorRT-RTX (needs no GPU) or TensorRT.",
 )
 @click.option("--targets", help="GPUs of the plan, TensorRT-RTX only.  [default: sm86,sm89,sm120]")
+@click.option("--workspace", metavar="SIZE", help="Most scratch memory of a layer, as in 4G.  [default: no limit]")
+@click.option(
+    "--timing-cache",
+    type=click.Path(path_type=Path),
+    help="Measurements to use again, read and written; TensorRT only.",
+)
+@click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fastest, 5 searches longest.")
+@click.option("--embed-plugin", is_flag=True, help="Put the plugin library, native code, into the plan.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @json_option
 @version_option
@@ -63,10 +85,16 @@ def export(
     res: str,
     batch: str,
     precision: str,
+    io: str,
+    inline_scan: bool,
     formats: str,
     out: Path,
     engine: str,
     targets: str | None,
+    workspace: str | None,
+    timing_cache: Path | None,
+    optimization_level: int | None,
+    embed_plugin: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -89,7 +117,14 @@ def export(
         for module in ("onnx", "onnxscript", "onnxruntime"):
             require(module, "onnx", "serpent-export")
         import serpent_export
+        from serpent_export.engine_options import EngineOptions, parse_bytes
 
+        options = EngineOptions(
+            workspace=None if workspace is None else parse_bytes(workspace),
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
+            embed_plugin=embed_plugin,
+        )
         result = serpent_export.export(
             variant=variant.upper(),
             weights=weights,
@@ -97,10 +132,13 @@ def export(
             resolution=res,
             batch=batch,
             precision=precision,
+            io=io,
+            inline_scan=inline_scan,
             formats=formats,
             out=out,
             engine=engine,
             targets=targets,
+            options=options,
             require_weights=require_weights,
             overwrite=overwrite,
             on_stage=progress.stage,
@@ -150,6 +188,7 @@ def _as_json(result: ExportResult) -> dict[str, Any]:
         ],
         "manifest": str(result.manifest_path),
         "weights": result.weights,
+        "kept_in_f32": list(result.kept_in_f32),
         "parity": {
             "max_error": parity.max_error,
             "eager_max_error": parity.eager_max_error,

@@ -19,7 +19,9 @@ from serpent_cli.console import show_json
 from serpent_cli.doctor import doctor
 from serpent_cli.export import export
 from serpent_cli.infer import infer
+from serpent_cli.inspection import inspect
 from serpent_cli.options import version_option
+from serpent_cli.verification import verify
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -33,7 +35,7 @@ def serpent(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (export, infer, doctor):
+for _command in (export, infer, inspect, verify, doctor):
     serpent.add_command(_command)
 
 
@@ -50,6 +52,16 @@ def run_export() -> NoReturn:
 def run_infer() -> NoReturn:
     """Entry point of ``serpent-infer``."""
     run(infer, "serpent-infer")
+
+
+def run_inspect() -> NoReturn:
+    """Entry point of ``serpent-inspect``."""
+    run(inspect, "serpent-inspect")
+
+
+def run_verify() -> NoReturn:
+    """Entry point of ``serpent-verify``."""
+    run(verify, "serpent-verify")
 
 
 def run_doctor() -> NoReturn:

@@ -13,24 +13,25 @@ import onnx
 import onnxruntime
 
 import serpent
-from serpent import native
 from serpent.config import SerpentConfig
 from serpent.errors import EngineError, ModelFileError, UsageError
 from serpent.files import sha256_file
 from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest, manifest_path
-from serpent.model import Serpent
+from serpent.runtime.border import BORDERS
 from serpent.runtime.gpu import find_gpus
 from serpent.runtime.onnx_file import graph_digest, serialize
-from serpent.shapes import ShapeProfile, parse_profile
-from serpent_export.canonical import add_metadata, check_structure, finish
+from serpent.shapes import parse_profile
+from serpent_export.canonical import add_metadata
 from serpent_export.engine import build_engine
+from serpent_export.engine_options import EMBED_WARNING, EngineOptions
+from serpent_export.graph import CertifiedGraph, GraphRequest, certified_graph
 from serpent_export.network import Network, load_network, untrained_note
-from serpent_export.parity import ParityReport, certify
+from serpent_export.parity import ParityReport
 from serpent_export.progress import StageCallback, silent
 from serpent_export.staging import staged
-from serpent_export.subjects import choose_subjects
 from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note, parse_targets
-from serpent_export.tracing import OPSETS, trace
+from serpent_export.tracing import OPSETS
+from serpent_export.volumes import check_volumes
 
 Kind = Literal["onnx", "plan"]
 
@@ -50,7 +51,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export wrote, its certificate, and one-line notes for the user."""
+    """What an export wrote, its certificate, one-line notes for the user, and the fp16 graph's tensors in f32."""
 
     files: tuple[ExportedFile, ...]
     manifest_path: Path
@@ -58,6 +59,7 @@ class ExportResult:
     weights: str
     notes: tuple[str, ...]
     seconds: float
+    kept_in_f32: tuple[str, ...] = ()
 
 
 def export(
@@ -68,10 +70,13 @@ def export(
     resolution: str = "512",
     batch: str = "1",
     precision: str = "fp32",
+    io: str = "f32-nchw",
+    inline_scan: bool = False,
     formats: str = "all",
     out: Path = Path(),
     engine: str = "auto",
     targets: str | None = None,
+    options: EngineOptions | None = None,
     require_weights: bool = False,
     overwrite: bool = False,
     on_stage: StageCallback = silent,
@@ -82,13 +87,17 @@ def export(
         variant: "B", "L" or "H".
         weights: a checkpoint; without one the network has the untrained weights of seed 0.
         task: what the network restores; the checkpoint's own, else "deblur".
-        resolution: "512", "512x768" (height x width) or "256:512:2048" (min:opt:max), pixels.
+        resolution: "512", "512x768" (height x width), "256:512:2048" (min:opt:max) or
+            "256x256:512x768:1024x2048" (min:opt:max of height x width), pixels.
         batch: "1" or "1:1:8", pictures.
-        precision: "fp32", "fp16" or "bf16" inside the network; the border stays f32.
+        precision: "fp32", "fp16" or "bf16" inside the network.
+        io: the border: "f32-nchw", "f16-nchw" or "u8-nhwc"; its conversions are part of the file.
+        inline_scan: write the scans as standard operators, for runtimes that refuse functions; ONNX only.
         formats: what to write; "all" leaves the plan out, with a note, where no TensorRT is installed.
         out: folder, made if missing.
         engine: which TensorRT builds the plan.
         targets: GPUs of the plan, such as "sm86,sm89".
+        options: for the engine builder.
         require_weights: fail without trained weights.
         overwrite: replace existing files.
         on_stage: called with what is being done.
@@ -101,26 +110,27 @@ def export(
         SerpentError: the folder cannot be written.
     """
     start = time.perf_counter()
-    if precision not in OPSETS:
-        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
-    if formats not in ("onnx", "plan", "all"):
-        raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
+    options = options or EngineOptions()
+    _check_words(precision, io, formats, inline_scan)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
-    if formats == "onnx" and (targets is not None or engine != "auto"):
-        asked = f"--targets {targets}" if targets is not None else f"--engine {engine}"
-        raise UsageError(f"{asked} is for plans, but --format onnx writes none", hint="use --format plan or all")
+    for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
+    for_plans = for_plans or (f"--engine {engine}" if engine != "auto" else None)
+    if formats == "onnx" and for_plans:
+        raise UsageError(f"{for_plans} is for plans, but --format onnx writes none", hint="use --format plan or all")
     if targets is not None:
         parse_targets(targets)
     gpus = find_gpus()
     choice = choose_engine(engine, gpus) if formats != "onnx" else EngineChoice(None)
     if formats == "plan" and choice.flavour is None:
         raise EngineError(choice.reason)
+    if choice.flavour:
+        options.check(choice.flavour)
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = load_network(variant, weights, task, require_weights)
-    profile = parse_profile(network.model.config, resolution, batch)
-    stem = _stem(network.model.config, profile, precision)
+    request = GraphRequest(parse_profile(network.model.config, resolution, batch), precision, io, inline_scan)
+    stem = _stem(network.model.config, request)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
         kinds.append("plan")
@@ -129,18 +139,22 @@ def export(
     with staged(out, names, overwrite=overwrite) as folder:
         begin = time.perf_counter()
         onnx_path = folder / f"{stem}.onnx"
-        model = _write_onnx(network, profile, precision, onnx_path, on_stage)
-        report = _certify(network.model, model, profile, precision, on_stage)
+        graph = certified_graph(network, request, on_stage)
+        model = _write_onnx(network, request, graph, onnx_path)
         seconds = {"onnx": time.perf_counter() - begin}
         engine_fields: dict[str, Any] = {}
         if choice.flavour:
+            check_volumes(model, request.profile, choice.flavour)
             built = build_engine(
                 onnx_path,
                 folder / f"{stem}.plan",
                 flavour=choice.flavour,
                 targets=plan_targets,
-                profile=profile,
+                profile=request.profile,
                 expected_scans=network.model.config.num_scans,
+                name=graph.name,
+                io=io,
+                options=options,
                 on_stage=on_stage,
             )
             seconds["plan"] = built.seconds
@@ -151,98 +165,121 @@ def export(
             of_plan = plan_targets if kind == "plan" else ()
             size, digest = path.stat().st_size, sha256_file(path)
             files.append(ExportedFile(out / path.name, kind, precision, size, digest, of_plan, seconds[kind]))
-        manifest = _manifest(network, profile, precision, model, report, files, engine_fields)
+        manifest = _manifest(network, request, graph, graph_digest(model), files, engine_fields)
         manifest["files"] |= _kept_siblings(out, stem, kinds, manifest["graph_sha256"])
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
-    notes = [
-        *([untrained_note(network)] if not network.trained else []),
-        *([choice.reason] if choice.reason else []),
-        *([note] if choice.flavour and (note := gpu_note(plan_targets, gpus)) else []),
-    ]
-    total = time.perf_counter() - start
-    return ExportResult(tuple(files), out / f"{stem}.json", report, network.weights, tuple(notes), total)
+    notes = _notes(network, graph, choice, options, gpu_note(plan_targets, gpus) if choice.flavour else None)
+    return ExportResult(
+        tuple(files),
+        out / f"{stem}.json",
+        graph.report,
+        network.weights,
+        notes,
+        time.perf_counter() - start,
+        graph.ranges.overflowing if graph.ranges else (),
+    )
 
 
-def _stem(config: SerpentConfig, profile: ShapeProfile, precision: str) -> str:
-    batch = str(profile.batch)
-    several = "" if batch == "1" else f"-b{batch}"
-    return f"serpent-{config.variant.lower()}-{profile.resolution}{several}-{precision}".replace(":", "-")
+def _check_words(precision: str, io: str, formats: str, inline_scan: bool) -> None:
+    if precision not in OPSETS:
+        raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
+    if io not in BORDERS:
+        raise UsageError(f"unknown border {io!r}; expected {', '.join(BORDERS)}")
+    if formats not in ("onnx", "plan", "all"):
+        raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
+    if inline_scan and formats != "onnx":
+        raise UsageError("--inline-scan is for runtimes without the plugin, and no plan", hint="add --format onnx")
 
 
-def _write_onnx(
-    network: Network, profile: ShapeProfile, precision: str, path: Path, on_stage: StageCallback
-) -> onnx.ModelProto:
-    on_stage("exporting the graph")
-    model = finish(trace(network.model, profile, precision), name=_graph_name(network, precision))
-    check_structure(model, num_scans=network.model.config.num_scans)
+def _stem(config: SerpentConfig, request: GraphRequest) -> str:
+    profile = request.profile
+    parts = ["serpent", config.variant.lower(), profile.resolution]
+    if str(profile.batch) != "1":
+        parts.append(f"b{profile.batch}")
+    parts.append(request.precision)
+    if request.io != "f32-nchw":
+        parts.append(request.io)
+    if request.inline_scan:
+        parts.append("inline")
+    return "-".join(parts).replace(":", "-")
+
+
+def _write_onnx(network: Network, request: GraphRequest, graph: CertifiedGraph, path: Path) -> onnx.ModelProto:
+    """Write the file, and read it back: what the engine is built from and what the digests are of."""
     add_metadata(
-        model,
+        graph.model,
         {
             "config": _json(network.model.config.to_dict()),
-            "profile": _json(profile.to_dict()),
+            "profile": _json(request.profile.to_dict()),
             "task": network.task,
-            "precision": precision,
+            "precision": request.precision,
+            "io": request.io,
+            "scan": "inline" if request.inline_scan else "node",
             "weights": network.weights,
             "weights_sha256": network.digest,
             "weights_license": network.license,
             "tools": _json(_tools()),  # the file does not depend on ONNX Runtime
         },
     )
-    path.write_bytes(serialize(model))
-    # What is certified is what was written.
+    path.write_bytes(serialize(graph.model))
     return onnx.load_model(path)
-
-
-def _graph_name(network: Network, precision: str) -> str:
-    """Identity of the network; TensorRT keeps it inside plans."""
-    variant, schema = network.model.config.variant.lower(), native.library().schema
-    return f"serpent-{variant}-{precision}-schema{schema}-{network.digest[:16]}"
-
-
-def _certify(
-    network: Serpent, model: onnx.ModelProto, profile: ShapeProfile, precision: str, on_stage: StageCallback
-) -> ParityReport:
-    def trace_at(size: ShapeProfile) -> onnx.ModelProto:
-        on_stage(f"exporting the graph at {size.resolution}")
-        return finish(trace(network, size, precision), name=model.graph.name)
-
-    subjects, description = choose_subjects(model, profile, trace_at)
-    if precision == "bf16":
-        description += ", as its bf16 twin (f32 arithmetic rounded to bf16 at every tensor)"
-    return certify(network, subjects, precision=precision, description=description, on_stage=on_stage)
 
 
 def _manifest(
     network: Network,
-    profile: ShapeProfile,
-    precision: str,
-    model: onnx.ModelProto,
-    report: ParityReport,
+    request: GraphRequest,
+    graph: CertifiedGraph,
+    graph_sha256: str,
     files: list[ExportedFile],
     engine: dict[str, Any],
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
+        "name": graph.name,
         "variant": network.model.config.variant,
         "task": network.task,
-        "resolution": profile.resolution,
-        "precision": precision,
+        "resolution": request.profile.resolution,
+        "precision": request.precision,
+        "io": request.io,
         "weights": network.weights,
         "weights_sha256": network.digest,
         "weights_license": network.license,
         "config": network.model.config.to_dict(),
-        "profile": profile.to_dict(),
+        "profile": request.profile.to_dict(),
         "tools": {**_tools(), "onnxruntime": onnxruntime.__version__},
-        "graph_sha256": graph_digest(model),
+        "graph_sha256": graph_sha256,
         "files": {
             file.path.name: {"kind": file.kind, "bytes": file.bytes, "sha256": file.sha256}
             | ({"engine": engine} if file.kind == "plan" else {})
             for file in files
         },
-        "parity": report.to_manifest(),
+        **({"activations": graph.ranges.to_manifest()} if graph.ranges else {}),
+        "parity": graph.report.to_manifest(),
     }
+
+
+def _notes(
+    network: Network,
+    graph: CertifiedGraph,
+    choice: EngineChoice,
+    options: EngineOptions,
+    gpu: str | None,
+) -> tuple[str, ...]:
+    notes = [untrained_note(network)] if not network.trained else []
+    if graph.ranges and (kept := graph.ranges.overflowing):
+        peaks = graph.ranges.peaks
+        worst = max(kept, key=lambda name: peaks[name])
+        notes.append(
+            f"{len(kept)} of {len(peaks)} tensors stay in f32, since f16 may not hold them: {worst} reached "
+            f"{peaks[worst]:.3g} on sample pictures (all are in the manifest)"
+        )
+    if choice.reason:
+        notes.append(choice.reason)
+    if choice.flavour and options.embed_plugin:
+        notes.append(EMBED_WARNING)
+    return (*notes, gpu) if gpu else tuple(notes)
 
 
 def _kept_siblings(out: Path, stem: str, kinds: list[Kind], graph_sha256: str) -> dict[str, Any]:

@@ -20,19 +20,34 @@ from typing import Any
 from serpent import errors
 from serpent.errors import EngineError, ModelFileError, SerpentError
 from serpent.files import written_aside
+from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import Flavour, check_installed
 from serpent.shapes import ShapeProfile
+from serpent_export.engine_options import EngineOptions
 from serpent_export.progress import StageCallback
 
 
 @dataclass(frozen=True)
 class PluginIdentity:
-    """What the plan asks for when it is loaded: the plugin's name, version and namespace, and its schema field."""
+    """What the plan asks for when it is loaded.
+
+    Attributes:
+        name: with version and namespace, what TensorRT looks for.
+        version: see name.
+        namespace: see name.
+        schema: the serialised field; the loading plugin must have the same.
+        library: name of the file whose code the build asked for sizes, without its folder.
+        library_sha256: its digest; other builds of the same schema will do.
+        embedded: whether the plan carries that file.
+    """
 
     name: str
     version: str
     namespace: str
     schema: int
+    library: str
+    library_sha256: str
+    embedded: bool
 
 
 @dataclass(frozen=True)
@@ -42,24 +57,36 @@ class EngineResult:
     Attributes:
         flavour: "rtx" or "trt".
         version: of TensorRT; the plan runs with this version only.
+        cuda: major version of CUDA that this TensorRT was made for, such as "13"; None where its package does not say.
+        network: name of the network inside the plan.
         targets: GPUs that it runs on, such as ("sm86", "sm89").
         layers: of the network, before TensorRT fused them.
         plugin_layers: how many of them are selective scans.
         plugin: what must be registered before the plan is loaded.
+        profiles: accepted shapes, as the plan's optimization profiles.
+        options: what was asked of the builder, beyond shapes and targets.
         seconds: wall time of the build, process start included.
     """
 
     flavour: str
     version: str
+    cuda: str | None
+    network: str
     targets: tuple[str, ...]
     layers: int
     plugin_layers: int
     plugin: PluginIdentity
+    profiles: tuple[ShapeProfile, ...]
+    options: EngineOptions
     seconds: float
 
     def to_manifest(self) -> dict[str, Any]:
         """The manifest's ``engine`` entry: everything but the time taken."""
-        fields = asdict(self) | {"targets": list(self.targets)}
+        fields = asdict(self) | {
+            "targets": list(self.targets),
+            "profiles": [profile.to_dict() for profile in self.profiles],
+            "options": self.options.to_manifest(),
+        }
         del fields["seconds"]
         return fields
 
@@ -72,6 +99,9 @@ def build_engine(
     targets: Sequence[str],
     profile: ShapeProfile,
     expected_scans: int,
+    name: str = "serpent",
+    io: str = "f32-nchw",
+    options: EngineOptions | None = None,
     on_stage: StageCallback | None = None,
 ) -> EngineResult:
     """Build the plan of an ONNX file; with TensorRT-RTX equal input gives equal bytes, and no GPU is needed.
@@ -83,15 +113,23 @@ def build_engine(
         targets: GPUs to build for; for TensorRT the one GPU of this machine.
         profile: accepted shapes, all with a largest size.
         expected_scans: how many scans of the file must become plugin layers.
+        name: of the network inside the plan: the ONNX parser does not pass the graph's own on.
+        io: what the file's border is, a key of ``serpent.runtime.border.BORDERS``.
+        options: for the builder.
         on_stage: told what is being done.
 
     Raises:
+        UsageError: an option that the flavour does not have.
         MissingExtraError: the flavour is not installed.
+        NativeLibraryError: the C++ plugin library is to be embedded and is not there.
         EngineError: too old, the file cannot be parsed or built, or the build process died.
         ModelFileError: the ONNX file does not exist.
         SerpentError: the folder of the plan cannot be written.
     """
+    options = options or EngineOptions()
+    options.check(flavour)
     check_installed(flavour)
+    plugin_file = plugin_library() if options.embed_plugin else None
     if not onnx_path.is_file():
         raise ModelFileError(f"the ONNX file {onnx_path} does not exist", hint="run serpent-export with --format onnx")
     start = time.perf_counter()
@@ -103,11 +141,24 @@ def build_engine(
             "targets": list(targets),
             "profile": profile.to_dict(),
             "expected_scans": expected_scans,
+            "name": name,
+            "io": io,
+            "workspace": options.workspace,
+            "optimization_level": options.optimization_level,
+            "timing_cache": None if options.timing_cache is None else str(options.timing_cache.resolve()),
+            "embed_plugin": None if plugin_file is None else str(plugin_file.resolve()),
         }
         fields = _run_child(spec, Path(scratch), on_stage)
     plugin = PluginIdentity(**fields.pop("plugin"))
     return EngineResult(
-        flavour=flavour.key, targets=tuple(targets), plugin=plugin, seconds=time.perf_counter() - start, **fields
+        flavour=flavour.key,
+        targets=tuple(targets),
+        plugin=plugin,
+        network=name,
+        profiles=(profile,),
+        options=options,
+        seconds=time.perf_counter() - start,
+        **fields,
     )
 
 

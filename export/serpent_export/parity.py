@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,12 +21,16 @@ from numpy.typing import NDArray
 from serpent import native
 from serpent.errors import ParityError
 from serpent.model import Serpent, set_precision
+from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
-from serpent_export.picture import PictureRecipe, picture_recipe, sample_positions
+from serpent.runtime.sample_picture import PictureRecipe, picture_recipe, sample_positions
 from serpent_export.progress import StageCallback, silent
+from serpent_export.rounding import RoundedToHalf
 from serpent_export.twins import bf16_twin, f32_twin
 
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
+MIN_PSNR_DB = {"fp16": 50.0, "bf16": 40.0}
+"""Least PSNR against f64 on 8-bit pictures (data range 1) of a file with 16-bit arithmetic."""
 SAFETY = 2.0
 MIN_RESIDUAL_RMS = 0.01
 SAMPLED_PIXELS = 4096
@@ -54,7 +59,7 @@ class ParityCase:
         subject: what was run: the file, or a twin of it.
         precision: of the arithmetic, hence of the limit.
         residual_rms: rms(restored - image) in f64; a change that small errors must be seen against.
-        eager: error of PyTorch in ``precision``.
+        eager: error of PyTorch in ``precision``, or of its stand-in without the range of f16.
         measured: error of ONNX Runtime, by how the scan ran ("function", "native").
         limit: bound on every measured error.
     """
@@ -80,12 +85,14 @@ class ParityReport:
         cases: one entry for each test input.
         subject: what was run: the file itself, a bf16 twin, or the graph at another image size.
         samples: base64 of little-endian f64 values (pixels, 3) of the first case's f64 result.
+        keeps_f32: the graph keeps in f32 what f16 cannot hold, and PyTorch's f16 did likewise.
     """
 
     cases: tuple[ParityCase, ...]
     precision: str
     subject: str
     samples: str
+    keeps_f32: bool = False
 
     @property
     def _headline(self) -> ParityCase:
@@ -125,12 +132,15 @@ class ParityReport:
             "bound": f"error <= {SAFETY:g} * PyTorch's in the case's precision + epsilon, largest and relative",
             "epsilon": "largest: unit roundoff * max|f64 result|; relative: unit roundoff",
             "unit_roundoff": {case.precision: UNIT_ROUNDOFF[case.precision] for case in self.cases},
+            "baseline": "PyTorch in the case's precision"
+            + (", fp16 without its range: f32 rounded to f16 at each operation" if self.keeps_f32 else ""),
+            "min_psnr_db": MIN_PSNR_DB.get(self.precision),
             "subject": self.subject,
             "statement": self.statement,
             "cases": [_case_fields(case) for case in self.cases],
             "samples": {
                 "what": f"first case in f64 at {SAMPLED_PIXELS} fixed pixels: base64 of (pixels, 3) little-endian f64",
-                "positions": "serpent_export.picture.sample_positions over batch * height * width",
+                "positions": "serpent.runtime.sample_picture.sample_positions over batch * height * width",
                 "values": self.samples,
             },
         }
@@ -156,6 +166,8 @@ def certify(
     *,
     precision: str,
     description: str,
+    io: str = "f32-nchw",
+    keeps_f32: bool = False,
     threads: int | None = None,
     on_stage: StageCallback = silent,
 ) -> ParityReport:
@@ -169,6 +181,8 @@ def certify(
         subjects: the graph at each size to test; usually the same model.
         precision: "fp32", "fp16" or "bf16".
         description: what the subjects are, for the certificate.
+        io: border of the file; the test picture is rounded as that border rounds it.
+        keeps_f32: the fp16 graph has f32 islands; its baseline is then PyTorch without the range of f16.
         threads: of ONNX Runtime and the scan.
         on_stage: called with what is being done.
 
@@ -187,24 +201,27 @@ def certify(
     cases: list[ParityCase] = []
     samples = ""
     for network, subject, kind, what in runs:
-        recipe, image = picture_recipe(subject.height, subject.width, batch=subject.batch)
+        recipe, picture = picture_recipe(subject.height, subject.width, batch=subject.batch)
+        image = from_border(to_border(picture, io), io)
         on_stage(f"certificate at {subject.size}: PyTorch in f64")
         truth = _run_torch(network, "fp64", image.astype(np.float64))
         samples = samples or _samples(truth)
-        cases.append(_measure(network, subject, kind, what, recipe, image, truth, threads, on_stage))
+        eager = "fp16 without its range" if keeps_f32 and kind == "fp16" else kind
+        cases.append(_measure(network, subject, kind, eager, what, recipe, image, truth, threads, on_stage))
     failures = [failure for case in cases for failure in _failures(case)]
     if failures:
         raise ParityError(
             "the exported file is not the network: " + "; ".join(failures),
             hint="nothing was written; please report this with the command you typed",
         )
-    return ParityReport(tuple(cases), precision, description, samples)
+    return ParityReport(tuple(cases), precision, description, samples, keeps_f32)
 
 
 def _measure(
     network: Serpent,
     subject: ParitySubject,
     precision: str,
+    arithmetic: str,
     what: str,
     recipe: PictureRecipe,
     image: NDArray[np.float32],
@@ -219,8 +236,9 @@ def _measure(
             "its export cannot be certified, because the input alone would pass for its result",
             hint="train the network further, or check that its weights are the ones you mean",
         )
-    on_stage(f"certificate at {subject.size}: PyTorch in {precision}")
-    eager = _norms(_run_torch(network, precision, image), truth, residual)
+    on_stage(f"certificate at {subject.size}: PyTorch in {arithmetic}")
+    run_eager = _run_rounded if arithmetic != precision else functools.partial(_run_torch, precision=precision)
+    eager = _norms(run_eager(network, image=image), truth, residual)
     roundoff = UNIT_ROUNDOFF[precision]
     limit = ErrorNorms(
         max=SAFETY * eager.max + roundoff * float(np.abs(truth).max()),
@@ -242,6 +260,12 @@ def _run_torch(model: Serpent, precision: str, image: NDArray[Any]) -> NDArray[n
         return converted(torch.from_numpy(image)).double().numpy()  # type: ignore[no-any-return]
 
 
+def _run_rounded(model: Serpent, image: NDArray[Any]) -> NDArray[np.float64]:
+    rounded = set_precision(set_precision(copy.deepcopy(model), "fp16"), "fp32")
+    with torch.inference_mode(), RoundedToHalf():
+        return rounded(torch.from_numpy(image)).double().numpy()  # type: ignore[no-any-return]
+
+
 def _norms(result: NDArray[Any], truth: NDArray[np.float64], residual: float) -> ErrorNorms:
     error = result.astype(np.float64) - truth
     rms = float(np.sqrt(np.mean(error**2)))
@@ -261,6 +285,9 @@ def _failures(case: ParityCase) -> list[str]:
                 f"at {where} ({scan} scan) the error is {error.relative:.3g} of the correction, "
                 f"limit {case.limit.relative:.3g}"
             )
+        least = MIN_PSNR_DB.get(case.precision)
+        if least is not None and not error.psnr_db >= least:
+            found.append(f"at {where} ({scan} scan) the PSNR is {error.psnr_db:.1f} dB, at least {least:g} is needed")
     return found
 
 

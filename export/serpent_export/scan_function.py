@@ -126,15 +126,31 @@ _TAIL = """
 """
 
 
-def scan_function(opset: int) -> onnx.FunctionProto:
+# The same loop with the decay rates as a second state that no step changes: its body captures nothing.
+_CLOSED = (
+    ("h_last, y_all = Scan", "h_last, rate_last, y_all = Scan"),
+    ("step (float[4, B, N, D] h, ", "step (float[4, B, N, D] h, float[4, 1, N, D] rate, "),
+    ("=> (float[4, B, N, D] h_next, ", "=> (float[4, B, N, D] h_next, float[4, 1, N, D] rate_next, "),
+    ("exponent = Mul (dt_step, decay_rate)", "rate_next = Identity (rate)\n      exponent = Mul (dt_step, rate)"),
+    ("> (h_first, dt,", "> (h_first, decay_rate, dt,"),
+)
+
+
+def scan_function(opset: int, *, closed_body: bool = False) -> onnx.FunctionProto:
     """``serpent::SelectiveScan2D`` in operators of the standard domain at ``opset`` (18 or later).
+
+    With ``closed_body`` the body of its ``Scan`` reads no tensor from outside; the results are the same.
 
     Takes x (B, H, W, D) and x_dbl in f32, f16 or bf16,
     scan weights in f32; computes in f32 and returns y in the type of x.
     """
     directions = "".join(_direction(k) for k in range(NUM_DIRECTIONS))
     header = f'<domain: "{NAMESPACE}", opset_import: ["" : {opset}]>'
-    return onnx.parser.parse_function(header + _HEAD + directions + _LOOP + _TAIL)
+    loop = _LOOP
+    for open_form, closed_form in _CLOSED if closed_body else ():
+        assert open_form in loop
+        loop = loop.replace(open_form, closed_form)
+    return onnx.parser.parse_function(header + _HEAD + directions + loop + _TAIL)
 
 
 def _direction(k: int) -> str:

@@ -5,7 +5,6 @@ That package is imported where files are read and written: a network needs torch
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 from serpent.config import SerpentConfig
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
+from serpent.identity import digest_weights
 from serpent.model.unet import Serpent, set_scan_backend
 
 FORMAT = "serpent-checkpoint-v1"
@@ -28,13 +28,13 @@ _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zip,
 
 def weights_digest(model: Serpent) -> str:
     """SHA-256 over the configuration (but its label) and all parameters: names, shapes and f32 values, by name."""
-    digest = hashlib.sha256()
-    structure = {key: value for key, value in model.config.to_dict().items() if key != "variant"}
-    digest.update(json.dumps(structure, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest_weights(
+        model.config.to_dict(),
+        (
+            (name, tuple(tensor.shape), tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+            for name, tensor in model.state_dict().items()
+        ),
+    )
 
 
 def save_model(

@@ -10,19 +10,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from serpent.runtime.image_io import read_picture, write_picture
+    from serpent.runtime.inspection import Inspection, inspect_file
     from serpent.runtime.open import open_session
     from serpent.runtime.restoration import restore
     from serpent.runtime.session import Session, SessionInfo
+    from serpent.runtime.verification import Verification, verify_file
 
-__all__ = ["Session", "SessionInfo", "open_session", "read_picture", "restore", "write_picture"]
+__all__ = [
+    "Inspection",
+    "Session",
+    "SessionInfo",
+    "Verification",
+    "inspect_file",
+    "open_session",
+    "read_picture",
+    "restore",
+    "verify_file",
+    "write_picture",
+]
 
 # No module bears the name of a function: importing a submodule sets an attribute of this package.
 _HOMES = {
+    "Inspection": "inspection",
     "Session": "session",
     "SessionInfo": "session",
+    "Verification": "verification",
+    "inspect_file": "inspection",
     "open_session": "open",
     "read_picture": "image_io",
     "restore": "restoration",
+    "verify_file": "verification",
     "write_picture": "image_io",
 }
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, SerpentError
+from serpent.identity import NAMESPACE
 from serpent.manifest import load_manifest, manifest_path
 from serpent.shapes import ShapeProfile
 
@@ -65,6 +67,46 @@ def read_onnx(path: Path) -> OnnxFile:
     sidecar = manifest_path(path)
     if sidecar.exists():
         load_manifest(sidecar).check_digest(path)
+    model, metadata = _load(path)
+    if metadata.get(GRAPH_DIGEST) != graph_digest(model):
+        raise ModelFileError(f"{path}: the graph does not match the digest in its metadata", hint=_EXPORT_AGAIN)
+    try:
+        config = SerpentConfig.from_dict(json.loads(metadata["config"]))
+        profile = ShapeProfile.from_dict(json.loads(metadata["profile"]))
+        _ = (metadata["task"], metadata["precision"], metadata["weights"])
+    except (KeyError, TypeError, ValueError, SerpentError) as error:
+        raise ModelFileError(f"{path} has damaged Serpent metadata: {error!r}", hint=_EXPORT_AGAIN) from None
+    return OnnxFile(path, model, metadata, config, profile)
+
+
+def describe_onnx(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a file written by ``serpent-export`` says of itself, and where it contradicts its own digest.
+
+    Raises:
+        ModelFileError: no ONNX, or without our metadata.
+    """
+    model, metadata = _load(path)
+    digest = graph_digest(model)
+    texts = ("task", "precision", "weights", "weights_sha256", "weights_license")
+    facts: dict[str, Any] = {"name": model.graph.name}
+    try:
+        parsed = {key: json.loads(metadata[key]) for key in ("config", "profile", "tools")}
+        facts |= {"variant": parsed["config"]["variant"], **{key: metadata[key] for key in texts}, **parsed}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} has damaged Serpent metadata: {error!r}", hint=_EXPORT_AGAIN) from None
+    facts |= {
+        "io": metadata.get("io", "f32-nchw"),
+        "scan": metadata.get("scan", "node"),
+        "scans": sum(node.domain == NAMESPACE for node in model.graph.node),
+        "opset": max(entry.version for entry in model.opset_import if entry.domain == ""),
+        "graph_sha256": digest,
+    }
+    stated = metadata.get(GRAPH_DIGEST)
+    differences = [] if stated == digest else [f"graph_sha256 is {digest}; the file's metadata says {stated}"]
+    return facts, differences
+
+
+def _load(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
     try:
         model = onnx.load_model(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
@@ -76,12 +118,4 @@ def read_onnx(path: Path) -> OnnxFile:
             "it was not written by serpent-export",
             hint=_EXPORT_AGAIN,
         )
-    if metadata.get(GRAPH_DIGEST) != graph_digest(model):
-        raise ModelFileError(f"{path}: the graph does not match the digest in its metadata", hint=_EXPORT_AGAIN)
-    try:
-        config = SerpentConfig.from_dict(json.loads(metadata["config"]))
-        profile = ShapeProfile.from_dict(json.loads(metadata["profile"]))
-        _ = (metadata["task"], metadata["precision"], metadata["weights"])
-    except (KeyError, TypeError, ValueError, SerpentError) as error:
-        raise ModelFileError(f"{path} has damaged Serpent metadata: {error!r}", hint=_EXPORT_AGAIN) from None
-    return OnnxFile(path, model, metadata, config, profile)
+    return model, metadata

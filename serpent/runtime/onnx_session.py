@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, UsageError
+from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_file import read_onnx, serialize
 from serpent.runtime.onnx_split import ScanStep, split_at_scans
 from serpent.runtime.session import Session, SessionInfo
 
 ScanChoice = Literal["native", "function"]
-Runner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Runner = Callable[[NDArray[Any]], NDArray[Any]]
 _SCAN_DTYPES: dict[str, tuple[str, Any]] = {
     "tensor(float)": ("f32", np.float32),
     "tensor(float16)": ("f16", np.float16),
@@ -65,7 +66,8 @@ class OnnxSession(Session):
                 f"{path} is bf16, for which ONNX Runtime has no CPU kernels (Conv, MatMul and others)",
                 hint="export with --precision fp32 or fp16, or run the .plan on a GPU",
             )
-        chosen, notes = choose_scan(scan)
+        inline = file.metadata.get("scan") == "inline"  # no scan nodes: the file has its own operators alone
+        chosen, notes = choose_scan("function" if inline and scan is None else scan)
         self.times = RunTimes()
         self._run: Runner | None = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
         self.info = SessionInfo(
@@ -79,12 +81,13 @@ class OnnxSession(Session):
             device="cpu",
             scan=chosen,
             notes=notes,
+            io=file.metadata.get("io", "f32-nchw"),
         )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._run is None:
             raise UsageError(f"the session of {self.info.path} is closed")
-        return self._run(image)
+        return from_border(self._run(to_border(image, self.info.io)), self.info.io)
 
     def close(self) -> None:
         self._run = None
@@ -111,7 +114,7 @@ def choose_scan(scan: str | None) -> tuple[ScanChoice, tuple[str, ...]]:
 
 
 def make_runner(model: onnx.ModelProto, scan: ScanChoice, threads: int, times: RunTimes) -> Runner:
-    """A function image (B, 3, H, W) f32 -> restored (B, 3, H, W) f32 that runs ``model``.
+    """A function image -> restored that runs ``model``: (B, 3, H, W) f32, or whatever the model's border is.
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
@@ -119,10 +122,10 @@ def make_runner(model: onnx.ModelProto, scan: ScanChoice, threads: int, times: R
     if scan == "function":
         whole = _open(model, threads, arena=True)
 
-        def run_whole(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        def run_whole(image: NDArray[Any]) -> NDArray[Any]:
             start = time.perf_counter()
             with _explained(image):
-                restored: NDArray[np.float32] = whole.run(["restored"], {"image": image})[0]
+                restored: NDArray[Any] = whole.run(["restored"], {"image": image})[0]
             times.total = times.segments = time.perf_counter() - start
             return restored
 
@@ -142,7 +145,7 @@ class _SplitRunner:
         self._threads = threads
         self._times = times
 
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         start = time.perf_counter()
         segments = scans = 0.0
         values: dict[str, Any] = {"image": ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(image))}
@@ -161,7 +164,7 @@ class _SplitRunner:
                 segments += time.perf_counter() - begin
             for name in dead:
                 del values[name]
-        restored: NDArray[np.float32] = values["restored"].numpy()
+        restored: NDArray[Any] = values["restored"].numpy()
         self._times.segments, self._times.scans = segments, scans
         self._times.total = time.perf_counter() - start
         return restored
@@ -181,7 +184,7 @@ def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
 
 
 @contextlib.contextmanager
-def _explained(image: NDArray[np.float32]) -> Iterator[None]:
+def _explained(image: NDArray[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)

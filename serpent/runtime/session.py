@@ -34,6 +34,7 @@ class SessionInfo:
         profile: accepted shapes of one run.
         device: "cpu" or "cuda:N".
         scan: how the selective scan runs ("native", "function", "torch", "plugin").
+        io: what the file itself takes and gives (:mod:`serpent.runtime.border`); sessions convert to it.
         notes: one-line remarks the user should see.
     """
 
@@ -47,6 +48,7 @@ class SessionInfo:
     device: str
     scan: str
     notes: tuple[str, ...] = ()
+    io: str = "f32-nchw"
 
 
 class Session(ABC):
@@ -54,18 +56,18 @@ class Session(ABC):
 
     info: SessionInfo
 
-    def __call__(self, images: NDArray[Any], *, on_tile: TileCallback | None = None) -> NDArray[np.float32]:
+    def __call__(self, images: NDArray[Any], *, on_tile: TileCallback | None = None) -> NDArray[Any]:
         """Restore pictures of any size.
 
         Smaller pictures than the profile's are padded (reflected) and cropped; larger ones go through in
         overlapping, blended tiles.
 
         Args:
-            images: (B, H, W, 3) or (H, W, 3) float32, RGB in [0, 1].
+            images: (B, H, W, 3) or (H, W, 3), RGB: float32 in [0, 1], or uint8.
             on_tile: called as tiles are done.
 
         Returns:
-            The same shape and dtype, clipped to [0, 1].
+            The same shape and dtype; float32 clipped to [0, 1], uint8 rounded half to even.
 
         Raises:
             ArgumentError: wrong rank, channel count or dtype, an empty picture, or a value that is not finite.
@@ -74,13 +76,15 @@ class Session(ABC):
         images = np.asarray(images)
         if images.ndim not in (3, 4) or images.shape[-1] != 3:
             raise ArgumentError(f"images has shape {images.shape}; expected (B, H, W, 3) or (H, W, 3)")
-        if images.dtype != np.float32:
-            raise ArgumentError(f"images has dtype {images.dtype}; expected float32 in [0, 1]")
+        if images.dtype not in (np.float32, np.uint8):
+            raise ArgumentError(f"images has dtype {images.dtype}; expected float32 in [0, 1], or uint8")
         if 0 in images.shape:
             raise ArgumentError(f"images has shape {images.shape}: there is no pixel in it")
         if not np.isfinite(images).all():
             raise ArgumentError("images has values that are not finite (NaN or infinity)")
         batch = images if images.ndim == 4 else images[None]
+        if images.dtype == np.uint8:
+            batch = batch.astype(np.float32) / np.float32(255)
         restored = restore_any_size(self.run, batch, self.info.profile, on_tile)
         if not np.isfinite(restored).all():
             raise SerpentError(
@@ -88,6 +92,8 @@ class Session(ABC):
                 hint="export with --precision fp32, or check the weights",
             )
         restored = np.clip(restored, 0.0, 1.0)
+        if images.dtype == np.uint8:
+            restored = np.rint(restored * np.float32(255)).astype(np.uint8)
         return restored if images.ndim == 4 else restored[0]
 
     @abstractmethod

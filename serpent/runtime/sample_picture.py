@@ -74,7 +74,7 @@ def picture_recipe(
     """The recipe and the network input (B, 3, H, W) float32 in [0, 1] that it stands for."""
     picture = make_picture(height, width, batch=batch, seed=seed)
     recipe = PictureRecipe(RECIPE, seed, batch, height, width, hashlib.sha256(picture.tobytes()).hexdigest())
-    return recipe, np.ascontiguousarray(picture.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    return recipe, network_input(picture)
 
 
 def sample_positions(count: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:
@@ -89,3 +89,31 @@ def _hash(values: NDArray[np.uint64], *, seed: int) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def sample_pictures(height: int, width: int, *, batch: int = 1) -> dict[str, NDArray[np.uint8]]:
+    """Pictures of several kinds by name, extremes included, each (B, H, W, 3) uint8 and the same everywhere.
+
+    They show how large a network's activations become: two pictures, noise, the flat extremes, the finest
+    checkerboard, and fully saturated blocks of 8 pixels.
+    """
+    size = (batch, height, width, 3)
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    noise = _hash(np.arange(batch * height * width * 3, dtype=np.uint64), seed=4001) & np.uint64(0xFF)
+    board = np.where((rows + columns) % 2, 255, 0)[..., None]
+    cell = rows // 8 * 5 + columns // 8 * 3  # the bits of its number are the colours that are on
+    blocks = np.stack([np.where(cell >> bit & 1, 255, 0) for bit in range(3)], -1)
+    return {
+        "picture": make_picture(height, width, batch=batch),
+        "second picture": make_picture(height, width, batch=batch, seed=1),
+        "noise": noise.astype(np.uint8).reshape(size),
+        "black": np.zeros(size, np.uint8),
+        "white": np.full(size, 255, np.uint8),
+        "checkerboard": np.ascontiguousarray(np.broadcast_to(board, size), np.uint8),
+        "saturated blocks": np.ascontiguousarray(np.broadcast_to(blocks, size), np.uint8),
+    }
+
+
+def network_input(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(B, H, W, 3) uint8 as (B, 3, H, W) float32 in [0, 1]."""
+    return np.ascontiguousarray(picture.transpose(0, 3, 1, 2), np.float32) / np.float32(255)

@@ -1,0 +1,86 @@
+"""What a user may ask of the engine builder, beyond shapes and targets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serpent.errors import UsageError
+from serpent.runtime.plugin_library import plugin_library
+from serpent.runtime.tensorrt_library import RTX, Flavour
+
+OPTIMIZATION_LEVELS = range(6)
+EMBED_WARNING = (
+    "warning: the plan carries native code (the plugin library), which runs in the process that loads it: "
+    "load such plans only where you trust who made them"
+)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options of a build; None leaves TensorRT's own default.
+
+    Attributes:
+        workspace: most bytes of scratch memory that a layer may take.
+        optimization_level: 0 (builds fastest) to 5 (searches longest).
+        timing_cache: measurements to read, and to write back; TensorRT only.
+        embed_plugin: put the C++ plugin library into the plan.
+    """
+
+    workspace: int | None = None
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+    embed_plugin: bool = False
+
+    @property
+    def asked(self) -> str | None:
+        """The first option that was given, as typed on a command line; None where all are defaults."""
+        given = {
+            "--workspace": self.workspace,
+            "--optimization-level": self.optimization_level,
+            "--timing-cache": self.timing_cache,
+            "--embed-plugin": True if self.embed_plugin else None,
+        }
+        return next((option for option, value in given.items() if value is not None), None)
+
+    def check(self, flavour: Flavour) -> None:
+        """Refuse what the flavour does not have.
+
+        Raises:
+            UsageError: a timing cache for TensorRT-RTX, or a value out of range.
+            NativeLibraryError: the plugin library to embed was not built.
+        """
+        if self.embed_plugin:
+            plugin_library()
+        if self.timing_cache is not None and flavour is RTX:
+            raise UsageError(
+                f"--timing-cache {self.timing_cache}: {RTX.title} measures nothing while it builds and keeps no such "
+                "cache",
+                hint="leave it out, or build with TensorRT on a machine with its GPU: --engine trt",
+            )
+        if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
+            raise UsageError(
+                f"--timing-cache {self.timing_cache}: its folder does not exist",
+                hint=f"mkdir -p {self.timing_cache.parent}",
+            )
+        if self.optimization_level is not None and self.optimization_level not in OPTIMIZATION_LEVELS:
+            raise UsageError(f"--optimization-level {self.optimization_level} is not 0, 1, 2, 3, 4 or 5")
+
+    def to_manifest(self) -> dict[str, Any]:
+        """What shaped the plan; the timing cache is a file of this machine and not named."""
+        return {"workspace": self.workspace, "optimization_level": self.optimization_level}
+
+
+def parse_bytes(text: str) -> int:
+    """Read ``--workspace``: a number with the suffix K, M or G (powers of 1024; "Gi", "GB", "GiB" are the same).
+
+    Raises:
+        UsageError: no such number, or not positive.
+    """
+    match = re.fullmatch(r"([0-9]+)([KMG]?)(I?B?)", text.strip().upper())
+    if match is None or int(match[1]) == 0 or match[3].startswith("I") > bool(match[2]):
+        raise UsageError(f"--workspace {text!r} is no size", hint="use bytes with K, M or G, as in --workspace 4G")
+    return int(match[1]) * _UNITS[match[2]]

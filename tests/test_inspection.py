@@ -1,0 +1,162 @@
+"""``serpent-inspect``: what it says of each kind of file, and what it notices."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exported import Exported
+from serpent.errors import CheckpointError, ModelFileError, UsageError
+from serpent.files import sha256_file
+from serpent.identity import NetworkName
+from serpent.runtime import inspect_file
+from serpent.runtime.tensorrt_library import RTX, installed_version
+from serpent_cli.main import run_inspect
+
+needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
+
+
+@pytest.fixture
+def copied(exported: Exported, tmp_path: Path) -> Exported:
+    """The exported files and the checkpoint, free to be damaged."""
+    shutil.copytree(exported.folder, tmp_path / "files")
+    checkpoint = Path(shutil.copy(exported.checkpoint, tmp_path))
+    onnx_path, plan, manifest = (tmp_path / "files" / path.name for path in exported[2:5])
+    return exported._replace(
+        folder=tmp_path / "files", checkpoint=checkpoint, onnx=onnx_path, plan=plan, manifest=manifest
+    )
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["serpent-inspect", *map(str, arguments)])
+    with pytest.raises(SystemExit) as leaving:
+        run_inspect()
+    return int(leaving.value.code or 0)
+
+
+def change(manifest: Path, key: str, value: Any) -> None:
+    fields = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(fields | {key: value}))
+
+
+def test_an_onnx_file(exported: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(monkeypatch, exported.onnx, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    manifest = json.loads(exported.manifest.read_text())
+    assert report["sha256"] == sha256_file(exported.onnx)
+    for key in ("graph_sha256", "weights_sha256", "variant", "precision", "profile", "config", "task", "name", "io"):
+        assert report[key] == manifest[key], key
+    assert (report["scans"], report["differences"]) == (14, [])
+    assert command(monkeypatch, exported.onnx) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"agrees with {exported.manifest}"
+
+
+@needs_rtx
+def test_a_plan_with_its_manifest(exported: Exported) -> None:
+    found = inspect_file(exported.plan)
+    manifest = json.loads(exported.manifest.read_text())
+    assert found.differences == ()
+    assert found.facts["engine"] == manifest["files"][exported.plan.name]["engine"]
+    assert found.facts["engine"]["network"] == found.facts["name"] == manifest["name"]
+    assert found.facts["engine"]["plugin"]["library_sha256"]
+    assert "TensorRT-RTX" in found.facts["header"]
+
+
+@needs_rtx
+def test_a_bare_plan_is_recognised(
+    copied: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(copied.manifest.read_text())
+    copied.manifest.unlink()
+    facts = inspect_file(copied.plan).facts
+    assert (facts["variant"], facts["precision"]) == ("B", "fp32")
+    assert facts["weights_sha256"] == f"{manifest['weights_sha256'][:16]}..."
+    assert command(monkeypatch, copied.plan) == 0
+    assert "no manifest lies beside it" in capsys.readouterr().out
+
+
+@needs_rtx
+def test_a_plan_of_another_network_under_this_manifest(copied: Exported) -> None:
+    content = copied.plan.read_bytes()
+    own = str(NetworkName.find(content)).encode()
+    other = own.replace(b"-b-fp32-", b"-b-bf16-")
+    copied.plan.write_bytes(content.replace(own, other))
+    differences = "\n".join(inspect_file(copied.plan).differences)
+    assert "sha256 is" in differences
+    assert "precision is bf16; the manifest says fp32" in differences
+    assert f"name is {other.decode()}; the manifest says {own.decode()}" in differences
+
+
+@needs_rtx
+def test_a_plan_whose_header_is_damaged(copied: Exported) -> None:
+    content = bytearray(copied.plan.read_bytes())
+    content[:4] = b"XXXX"
+    copied.plan.write_bytes(content)
+    assert any("the header is malformed, says TensorRT-RTX" in text for text in inspect_file(copied.plan).differences)
+
+
+def test_a_changed_file_is_a_difference(
+    copied: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(copied.onnx.read_bytes())
+    content[len(content) // 2] ^= 1
+    copied.onnx.write_bytes(content)
+    assert command(monkeypatch, copied.onnx) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("differs: ")]
+    assert any(line.startswith("differs: sha256 is") for line in lines)
+    assert any("the file's metadata says" in line for line in lines)
+    copied.manifest.unlink()  # its own digest still tells
+    assert command(monkeypatch, copied.onnx) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("precision", "fp16"),
+        ("weights_sha256", "0" * 64),
+        ("graph_sha256", "0" * 64),
+        ("task", "deblur"),
+        ("io", "u8-nhwc"),
+        ("files", {"other.onnx": {"sha256": "00"}}),
+    ],
+)
+def test_a_manifest_that_says_something_else(copied: Exported, key: str, value: Any) -> None:
+    change(copied.manifest, key, value)
+    [difference] = inspect_file(copied.onnx).differences
+    assert key in difference or "lists other.onnx" in difference
+
+
+def test_a_checkpoint(copied: Exported) -> None:
+    found = inspect_file(copied.checkpoint)
+    manifest = json.loads(copied.manifest.read_text())
+    assert found.facts["weights_sha256"] == manifest["weights_sha256"]
+    assert (found.facts["variant"], found.facts["task"], found.differences) == ("B", "denoise", ())
+    content = bytearray(copied.checkpoint.read_bytes())
+    content[-1] ^= 0x40
+    copied.checkpoint.write_bytes(content)
+    assert "the file's metadata says" in inspect_file(copied.checkpoint).differences[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.plan", b"vtrt" * 1000, ModelFileError),
+        ("a.plan", b"", ModelFileError),
+        ("a.onnx", b"<html>", ModelFileError),
+        ("a.onnx", b"", ModelFileError),
+        ("a.safetensors", b"\x00" * 16, CheckpointError),
+        ("a.safetensors", b"", CheckpointError),
+        ("a.png", b"", UsageError),
+        ("missing/a.onnx", None, ModelFileError),
+    ],
+)
+def test_foreign_files(tmp_path: Path, name: str, content: bytes | None, error: type[Exception]) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error):
+        inspect_file(tmp_path / name)
