@@ -16,7 +16,6 @@ from serpent.errors import ArgumentError, EngineError, ModelFileError, SerpentEr
 from serpent.runtime.cuda_device import Cuda, CudaDevice
 from serpent.runtime.device_tensor import DeviceTensor
 from serpent.runtime.streaming import in_order
-from serpent.runtime.tensorrt_border import BORDERS
 from serpent.runtime.tensorrt_runner import PlanRunner
 from serpent.shapes import Range, ShapeProfile
 from standin_device import HostDevice
@@ -37,7 +36,7 @@ def machine(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def engine(machine: Any) -> StandInEngine:
-    return StandInEngine(machine, PROFILE, BORDERS["f32-nchw"])
+    return StandInEngine(machine, PROFILE)
 
 
 @pytest.fixture
@@ -46,13 +45,12 @@ def runner(machine: Any, engine: StandInEngine) -> Any:
     opened: list[PlanRunner] = []
 
     def start(*, contexts: int = 2, cuda_graphs: bool = False, profile: ShapeProfile = PROFILE) -> PlanRunner:
-        border = BORDERS["f32-nchw"]
         made = PlanRunner(
             engine,
             machine,
             name="a.plan",
             profile=profile,
-            border=border,
+            io="f32-nchw",
             contexts=contexts,
             cuda_graphs=cuda_graphs,
         )
