@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 import serpent
-import serpent_export.api
+import serpent_export.graph
 from exported import COMMAND, Exported
 from serpent.runtime.tensorrt_library import RTX, TRT, installed_version
 from serpent_cli.main import run_export
@@ -87,7 +87,7 @@ def command(
     capsys: pytest.CaptureFixture[str],
     raw_graph: Callable[..., onnx.ModelProto],
 ) -> Command:
-    monkeypatch.setattr(serpent_export.api, "trace", raw_graph)
+    monkeypatch.setattr(serpent_export.graph, "trace", raw_graph)
     return Command(tmp_path / "out", monkeypatch, capsys)
 
 

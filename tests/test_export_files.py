@@ -16,6 +16,7 @@ from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import parse_profile
 from serpent_export import export
 from serpent_export.api import _stem
+from serpent_export.graph import GraphRequest
 from serpent_export.staging import move_together
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason="TensorRT-RTX is not installed (extra rtx)")
@@ -30,11 +31,14 @@ needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason="TensorRT-
         ("512:512:512", "1:1:1", "serpent-h-512-fp16"),
         ("512x768", "4", "serpent-h-512x768-b4-fp16"),
         ("256:512:2048", "1:1:8", "serpent-h-256-512-2048-b1-1-8-fp16"),
+        ("256x512:512x512:512x768", "1", "serpent-h-256x512-512x512-512x768-fp16"),
     ],
 )
 def test_equal_sizes_have_equal_names(resolution: str, batch: str, expected: str) -> None:
     config = SerpentConfig.from_variant("H")
-    assert _stem(config, parse_profile(config, resolution, batch), "fp16") == expected
+    profile = parse_profile(config, resolution, batch)
+    assert _stem(config, GraphRequest(profile, "fp16")) == expected
+    assert _stem(config, GraphRequest(profile, "fp16", "u8-nhwc", inline_scan=True)) == f"{expected}-u8-nhwc-inline"
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def test_without_islands_f16_overflows_and_with_them_it_is_certified() -> None:
     assert len(half_tensors(safe)) > 0.95 * len(half_tensors(loud))
 
 
+@pytest.mark.slow
 def test_islands_in_a_graph_of_free_sizes() -> None:
     dynamic = subject("64:96:128", "1:1:2")
     ranges = measure_ranges([dynamic])

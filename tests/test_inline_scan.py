@@ -65,7 +65,7 @@ def test_the_function_of_usual_files_does_capture() -> None:
     [
         (("64", "1"), "fp32", (1, 64, 64)),
         (("64", "1"), "fp16", (1, 64, 64)),
-        (("32:64:96", "1:1:2"), "fp32", (2, 64, 32)),
+        pytest.param(("32:64:128", "1:1:4"), "fp32", (2, 64, 32), marks=pytest.mark.slow),
     ],
     ids=["fp32", "fp16", "free sizes"],
 )

@@ -44,7 +44,8 @@ def test_values_at_the_border() -> None:
 
 @pytest.mark.parametrize("io", KINDS)
 @pytest.mark.parametrize(
-    ("resolution", "batch", "size"), [("64", "1", (1, 64, 64)), ("32:64:96", "1:1:2", (2, 32, 64))]
+    ("resolution", "batch", "size"),
+    [("64", "1", (1, 64, 64)), pytest.param("32:64:128", "1:1:4", (2, 32, 64), marks=pytest.mark.slow)],
 )
 def test_the_graph_converts_as_the_session_would(
     io: str, resolution: str, batch: str, size: tuple[int, int, int]
@@ -96,6 +97,7 @@ def eight_bit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "serpent-b-32-fp32-u8-nhwc.onnx", folder / "serpent-b-32-fp32.onnx"
 
 
+@pytest.mark.slow
 def test_sessions_of_both_borders_restore_alike(eight_bit: tuple[Path, Path]) -> None:
     pictures = make_picture(30, 20, batch=2)  # padded, and picture by picture
     with open_session(eight_bit[0]) as small, open_session(eight_bit[1]) as usual:
@@ -109,6 +111,7 @@ def test_sessions_of_both_borders_restore_alike(eight_bit: tuple[Path, Path]) ->
     np.testing.assert_array_equal(np.rint(as_floats * 255), as_bytes)
 
 
+@pytest.mark.slow
 def test_the_manifest_records_the_border_and_verify_allows_for_it(
     eight_bit: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

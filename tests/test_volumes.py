@@ -15,10 +15,16 @@ from serpent_export.io_border import with_border
 from serpent_export.volumes import check_volumes, largest_volume
 from traced import graph, profile
 
+FREE = ("32:64:128", "1:1:4")
+
+
+def free_graph() -> onnx.ModelProto:
+    return graph("B", FREE[0], "fp32", FREE[1])
+
 
 def at(side: int, width: int | None = None) -> ShapeProfile:
-    free = profile("B", "32:64:128")
-    return replace(free, height=Range(32, 64, side), width=Range(32, 64, width or side))
+    free = profile("B", *FREE)
+    return replace(free, batch=Range(1, 1, 1), height=Range(32, 64, side), width=Range(32, 64, width or side))
 
 
 @pytest.fixture
@@ -35,13 +41,13 @@ def test_the_largest_tensor_is_that_of_the_graph_itself() -> None:
     ]
     expected = max(batch * a * b * c for _, dims in sizes if len(dims) == 4 for batch, a, b, c in [dims])
     assert largest_volume(static, profile("B", "96")).elements == expected
-    free = graph("B", "32:64:128")
+    free = free_graph()
     assert largest_volume(free, at(96)).elements == expected
     assert largest_volume(with_border(free, "u8-nhwc"), at(96)).elements == expected
 
 
 def test_elements_grow_with_pixels_and_pictures() -> None:
-    free = graph("B", "32:64:128", "fp32", "1:1:4")
+    free = free_graph()
     one = largest_volume(free, at(64)).elements
     assert largest_volume(free, at(128)).elements == 4 * one
     assert largest_volume(free, replace(at(64), batch=Range(1, 1, 4))).elements == 4 * one
@@ -49,7 +55,7 @@ def test_elements_grow_with_pixels_and_pictures() -> None:
 
 @pytest.mark.usefixtures("tensorrt_10")
 def test_the_largest_size_that_fits_is_named_and_does_fit() -> None:
-    free = graph("B", "32:64:128")
+    free = free_graph()
     with pytest.raises(
         UsageError, match=r"at 20000x20000 the tensor \w+ has 3200000000 elements, more than the"
     ) as caught:
@@ -63,7 +69,7 @@ def test_the_largest_size_that_fits_is_named_and_does_fit() -> None:
 
 
 def test_other_versions_have_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    huge: onnx.ModelProto = graph("B", "32:64:128")
+    huge: onnx.ModelProto = free_graph()
     check_volumes(huge, at(20000), RTX)
     monkeypatch.setattr(volumes, "check_installed", lambda _flavour: "11.1.0")
     check_volumes(huge, at(20000), TRT)
