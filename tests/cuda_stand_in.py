@@ -12,6 +12,7 @@ from typing import Any
 class Status(Enum):
     cudaSuccess = 0
     cudaErrorMemoryAllocation = 2
+    cudaErrorInsufficientDriver = 35
 
 
 class Cuda:
@@ -25,6 +26,8 @@ class Cuda:
         self.capabilities = capabilities
         self.memory: dict[int, Any] = {}
         self.streams: set[int] = set()
+        self.events: set[int] = set()
+        self.captures: list[tuple[str, int]] = []
         self.device = 0
         self.allocations_left = 1_000_000
 
@@ -38,9 +41,76 @@ class Cuda:
         self.device = device
         return (Status.cudaSuccess,)
 
-    def cudaStreamCreate(self) -> tuple[Status, int]:
+    cudaStreamNonBlocking = 1
+    cudaEventDisableTiming = 2
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+    cudaMemoryType = SimpleNamespace(cudaMemoryTypeDevice=2, cudaMemoryTypeManaged=3)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, int]:
+        assert flags == self.cudaStreamNonBlocking
         self.streams.add(77)
         return Status.cudaSuccess, 77
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[Status, int]:
+        assert flags == self.cudaEventDisableTiming
+        self.events.add(88)
+        return Status.cudaSuccess, 88
+
+    def cudaEventDestroy(self, event: int) -> tuple[Status]:
+        self.events.remove(event)
+        return (Status.cudaSuccess,)
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Status]:
+        assert event in self.events
+        assert stream in self.streams
+        return (Status.cudaSuccess,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Status]:
+        assert event in self.events
+        return (Status.cudaSuccess,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Status]:
+        assert (stream in self.streams, event in self.events, flags) == (True, True, 0)
+        return (Status.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream: int, _mode: int) -> tuple[Status]:
+        self.captures.append(("begin", stream))
+        return (Status.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Status, int]:
+        self.captures.append(("end", stream))
+        return Status.cudaSuccess, 55
+
+    def cudaGraphInstantiate(self, graph: int, _flags: int) -> tuple[Status, int]:
+        return Status.cudaSuccess, graph + 1
+
+    def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[Status]:
+        self.captures.append(("launch", graph))
+        assert stream in self.streams
+        return (Status.cudaSuccess,)
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[Status]:
+        self.captures.append(("destroy", graph))
+        return (Status.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, graph: int) -> tuple[Status]:
+        self.captures.append(("destroy", graph))
+        return (Status.cudaSuccess,)
+
+    def cudaMemGetInfo(self) -> tuple[Status, int, int]:
+        return Status.cudaSuccess, 2**30, 2**31
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Status, SimpleNamespace]:
+        return Status.cudaSuccess, SimpleNamespace(name=b"A GPU", uuid=SimpleNamespace(bytes=bytes([device])))
+
+    def cudaPointerGetAttributes(self, address: int) -> tuple[Status, SimpleNamespace]:
+        return Status.cudaSuccess, SimpleNamespace(type=2 if address in self.memory else 1, device=self.device)
+
+    def cudaMallocHost(self, size: int) -> tuple[Status, int | None]:
+        return self.cudaMalloc(size)
+
+    def cudaFreeHost(self, address: int) -> tuple[Status]:
+        return self.cudaFree(address)
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Status]:
         self.streams.remove(stream)
@@ -101,8 +171,11 @@ class Context:
 class Engine:
     """A loaded plan with one execution context."""
 
-    def __init__(self, tensors: dict[str, Any]) -> None:
+    device_memory_size_v2 = 2**20
+
+    def __init__(self, tensors: dict[str, Any], shape: tuple[int, ...] = (1, 3, 64, 64)) -> None:
         self.context = Context()
+        self.shape = shape
         self.tensors = tensors
         self.num_io_tensors = len(tensors)
 
@@ -111,6 +184,9 @@ class Engine:
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self.tensors[name]
+
+    def get_tensor_shape(self, _name: str) -> tuple[int, ...]:
+        return self.shape
 
     def create_execution_context(self) -> Context:
         return self.context

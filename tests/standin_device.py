@@ -96,7 +96,8 @@ class HostDevice:
 
     def destroy_stream(self, stream: int) -> None:
         self._release("destroy_stream", "stream", stream)
-        self._streams.pop(stream).work.put(None)
+        with self._lock:
+            self._streams.pop(stream).work.put(None)
 
     def synchronize(self, stream: int) -> None:
         self._call("synchronize")
@@ -200,7 +201,10 @@ class HostDevice:
 
     def _drain(self, stream: int) -> None:
         done = threading.Event()
-        self._streams[stream].work.put(done.set)
+        with self._lock:
+            if stream not in self._streams:
+                return  # destroyed meanwhile
+            self._streams[stream].work.put(done.set)
         _wait(done)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from serpent import native
 from serpent.errors import EngineError
-from serpent.runtime.tensorrt_border import Border
+from serpent.runtime.border import BORDERS, from_border, to_border
 from serpent.runtime.tensorrt_engine import INPUT, OUTPUT, Shape, ShapeLimits
 from serpent.shapes import ShapeProfile
 from standin_device import HostDevice
@@ -36,7 +36,8 @@ WEIGHTS = (
 def expected(image: Any) -> Any:
     """The network on (B, 3, H, W) f32 in host memory."""
     x = np.ascontiguousarray(image.transpose(0, 2, 3, 1))
-    y = native.selective_scan_2d(x, x[..., COLUMNS] * FACTORS, *WEIGHTS, threads=1)
+    x_dbl = np.ascontiguousarray(x[..., COLUMNS] * FACTORS)
+    y = native.selective_scan_2d(x, x_dbl, *WEIGHTS, threads=1)
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2))
 
 
@@ -52,9 +53,10 @@ class StandInEngine:
 
     captures_itself = False
 
-    def __init__(self, device: Any, profile: ShapeProfile, border: Border, *, context_bytes: int = 2**20) -> None:
-        self.device, self.border = device, border
-        self.dtypes = {INPUT: border.dtype, OUTPUT: border.dtype}
+    def __init__(self, device: Any, profile: ShapeProfile, io: str = "f32-nchw", *, context_bytes: int = 2**20) -> None:
+        self.device, self.io = device, io
+        border = BORDERS[io]
+        self.dtypes = {INPUT: border.dtype_name, OUTPUT: border.dtype_name}
         ranges = (profile.batch, profile.height, profile.width)
         self.limits = ShapeLimits(border.shape(*(r.min for r in ranges)), border.shape(*(r.max or 0 for r in ranges)))
         self.context_bytes = context_bytes
@@ -112,11 +114,10 @@ class StandInContext(_Context):
             self.engine.overlaps += 1
             return
         try:
-            border = self.engine.border
+            io, dtype = self.engine.io, BORDERS[self.engine.io].dtype
             time.sleep(self.engine.delay)
-            border.write(
-                _array(restored, shape, border.dtype), expected(border.read(_array(image, shape, border.dtype)))
-            )
+            restored_image = expected(from_border(_array(image, shape, dtype).copy(), io))
+            np.copyto(_array(restored, shape, dtype), to_border(restored_image, io))
         finally:
             self._running.release()
 
@@ -166,6 +167,6 @@ class CudaStandInContext(_Context):
         return self._torch.as_tensor(type("Memory", (), {"__cuda_array_interface__": fields})(), device=self._where)
 
 
-def _array(address: int, shape: Shape, dtype: str) -> Any:
+def _array(address: int, shape: Shape, dtype: Any) -> Any:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.ndarray(shape, dtype, buffer=(ctypes.c_byte * size).from_address(address))

@@ -18,8 +18,8 @@ from serpent import native
 from serpent.config import SerpentConfig
 from serpent.errors import EngineError, MissingExtraError, ModelFileError, SerpentError, UsageError
 from serpent.files import sha256_file
-from serpent.runtime import open_session, tensorrt_session
-from serpent.runtime.tensorrt_library import RTX, installed_version, load, make_logger
+from serpent.runtime import open_session, tensorrt_loading, tensorrt_machine, tensorrt_session
+from serpent.runtime.tensorrt_library import RTX, Messages, installed_version, load, make_logger
 from serpent.runtime.tensorrt_session import TensorRTSession
 from serpent.shapes import parse_profile
 from tests import nvidia_smi
@@ -66,13 +66,13 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is installed, claim the version that the plans were built with."""
-    monkeypatch.setattr(tensorrt_session, "check_installed", lambda _flavour: "1.7.1.116")
+    monkeypatch.setattr(tensorrt_machine, "check_installed", lambda _flavour: "1.7.1.116")
 
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Claim CUDA kernels."""
-    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(has_cuda=True))
+    monkeypatch.setattr(native, "library", lambda: SimpleNamespace(has_cuda=True, schema=1))
 
 
 def test_without_a_gpu_one_sentence_and_the_command_that_works(
@@ -152,32 +152,35 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     for claim in ("gpu", "versions", "kernels"):
         request.getfixturevalue(claim)
     kind = SimpleNamespace(name="FLOAT")
-    messages: list[str] = []
+    messages = Messages()
     found = SimpleNamespace(
         cuda=Cuda((9, 0), (8, 9)),
+        tried=[],
         engine=Engine({"image": kind, "restored": kind}),
-        creator=SimpleNamespace(errors=[]),
+        creator=SimpleNamespace(errors=Messages()),
         logger=SimpleNamespace(messages=messages, sentence=lambda: "; ".join(messages)),
     )
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda _plan: found.engine)
     module = SimpleNamespace(DataType=SimpleNamespace(FLOAT=kind), Runtime=lambda _logger: runtime)
-    monkeypatch.setattr(tensorrt_session, "require", lambda *_: found.cuda)
-    monkeypatch.setattr(tensorrt_session, "load", lambda _flavour: module)
-    monkeypatch.setattr(tensorrt_session, "register", lambda _module: found.creator)
-    monkeypatch.setattr(tensorrt_session, "make_logger", lambda _module: found.logger)
+    monkeypatch.setattr(tensorrt_loading, "require", lambda *_: found.cuda)
+    monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module)
+    monkeypatch.setattr(tensorrt_loading, "register", lambda _module: found.creator)
+    monkeypatch.setattr(tensorrt_loading, "make_logger", lambda _module: found.logger)
+    monkeypatch.setattr(tensorrt_session, "try_loading", lambda _file, device: found.tried.append(device))
     return found
 
 
 def test_a_run_gives_the_plans_output_and_frees_everything(exported: Exporter, stand_in: SimpleNamespace) -> None:
-    image = np.random.default_rng(0).random((2, 3, 8, 16), dtype=np.float32)
+    image = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
     with TensorRTSession(exported()) as session:
         assert (session.info.device, session.info.scan, session.info.precision) == ("cuda:1", "plugin", "fp16")
         for _ in range(2):
             np.testing.assert_array_equal(session.run(image), image / 2)
-            assert stand_in.cuda.memory == {}
+            assert len(stand_in.cuda.memory) == 4  # in and out, here and there, for the next run
         assert stand_in.cuda.device == 1
         assert len(stand_in.cuda.streams) == 1
-    assert stand_in.cuda.streams == set()
+        assert stand_in.tried == [1]
+    assert (stand_in.cuda.streams, stand_in.cuda.events, stand_in.cuda.memory) == (set(), set(), {})
     session.close()  # again is fine
     with pytest.raises(SerpentError, match="is closed"):
         session.run(image)
@@ -206,7 +209,9 @@ def test_a_failing_run_gives_the_reason_and_frees_everything(exported: Exporter,
         session.run(image)
     assert stand_in.cuda.memory == {}
     stand_in.cuda.allocations_left = 1
-    with pytest.raises(EngineError, match="cudaMalloc failed: out of memory"):
+    with pytest.raises(
+        EngineError, match="cudaMallocHost failed: out of memory; 1 MiB were asked for, cuda:1 has 1024 MiB free"
+    ):
         session.run(image)
     assert stand_in.cuda.memory == {}
 
@@ -221,7 +226,7 @@ def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: Simp
 
 def test_a_plan_with_other_tensors_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:
     stand_in.engine = Engine({"image": SimpleNamespace(name="HALF"), "restored": SimpleNamespace(name="FLOAT")})
-    with pytest.raises(ModelFileError, match="has the tensors image HALF, restored FLOAT; expected"):
+    with pytest.raises(ModelFileError, match="has the tensors image float16, restored float32; expected"):
         TensorRTSession(exported())
 
 
@@ -256,7 +261,7 @@ def test_the_stand_ins_have_the_names_of_the_real_modules() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python")
     for name in (name for name in dir(Cuda) if name.startswith("cuda")):
         assert hasattr(runtime, name), name
-    for name in ("cudaMemcpyKind", "cudaDeviceAttr", "cudaError_t"):
+    for name in ("cudaMemcpyKind", "cudaDeviceAttr", "cudaError_t", "cudaStreamCaptureMode", "cudaMemoryType"):
         ours = getattr(Cuda, name)
         for member in ours.__members__ if name == "cudaError_t" else vars(ours):
             assert hasattr(getattr(runtime, name), member), member
@@ -271,9 +276,9 @@ def test_the_real_runtime_refuses_a_damaged_plan_without_ending_the_process(
     exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trt = load(RTX)
-    monkeypatch.setattr(tensorrt_session, "load", lambda _flavour: trt)
-    monkeypatch.setattr(tensorrt_session, "make_logger", make_logger)
-    with pytest.raises(EngineError, match="TensorRT-RTX cannot load .*Serialization"):
+    monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: trt)
+    monkeypatch.setattr(tensorrt_loading, "make_logger", make_logger)
+    with pytest.raises(EngineError, match="TensorRT-RTX cannot load .*its header is no plan's"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
 

@@ -74,6 +74,10 @@ if TYPE_CHECKING:
 )
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="0 builds fastest, 5 searches longest.")
 @click.option("--embed-plugin", is_flag=True, help="Put the plugin library, native code, into the plan.")
+@click.option("--ort-trt", is_flag=True, help="Write the variant for ONNX Runtime's TensorRT provider, too.")
+@click.option(
+    "--triton", type=click.Path(path_type=Path), metavar="DIR", help="Make a model repository for Triton, too."
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @json_option
 @version_option
@@ -95,6 +99,8 @@ def export(
     timing_cache: Path | None,
     optimization_level: int | None,
     embed_plugin: bool,
+    ort_trt: bool,
+    triton: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -139,6 +145,8 @@ def export(
             engine=engine,
             targets=targets,
             options=options,
+            ort_trt=ort_trt,
+            triton=triton,
             require_weights=require_weights,
             overwrite=overwrite,
             on_stage=progress.stage,

@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import onnx
 import onnxruntime
@@ -16,7 +16,7 @@ import serpent
 from serpent.config import SerpentConfig
 from serpent.errors import EngineError, ModelFileError, UsageError
 from serpent.files import sha256_file
-from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest, manifest_path
+from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest
 from serpent.runtime.border import BORDERS
 from serpent.runtime.gpu import find_gpus
 from serpent.runtime.onnx_file import graph_digest, serialize
@@ -26,14 +26,16 @@ from serpent_export.engine import build_engine
 from serpent_export.engine_options import EMBED_WARNING, EngineOptions
 from serpent_export.graph import CertifiedGraph, GraphRequest, certified_graph
 from serpent_export.network import Network, load_network, untrained_note
+from serpent_export.ort_trt import write_ort_trt
 from serpent_export.parity import ParityReport
 from serpent_export.progress import StageCallback, silent
 from serpent_export.staging import staged
 from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note, parse_targets
 from serpent_export.tracing import OPSETS
+from serpent_export.triton import check_target, write_repository
 from serpent_export.volumes import check_volumes
 
-Kind = Literal["onnx", "plan"]
+Kind = Literal["onnx", "plan", "ort-trt.onnx"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def export(
     engine: str = "auto",
     targets: str | None = None,
     options: EngineOptions | None = None,
+    ort_trt: bool = False,
+    triton: Path | None = None,
     require_weights: bool = False,
     overwrite: bool = False,
     on_stage: StageCallback = silent,
@@ -98,6 +102,8 @@ def export(
         engine: which TensorRT builds the plan.
         targets: GPUs of the plan, such as "sm86,sm89".
         options: for the engine builder.
+        ort_trt: write the variant for ONNX Runtime's TensorRT provider, too.
+        triton: folder to make, with a model repository for Triton of the same files.
         require_weights: fail without trained weights.
         overwrite: replace existing files.
         on_stage: called with what is being done.
@@ -112,6 +118,7 @@ def export(
     start = time.perf_counter()
     options = options or EngineOptions()
     _check_words(precision, io, formats, inline_scan)
+    _check_variants(ort_trt, inline_scan, triton, overwrite)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
     for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
@@ -134,6 +141,7 @@ def export(
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
         kinds.append("plan")
+    kinds += ["ort-trt.onnx"] if ort_trt else []
     names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
 
     with staged(out, names, overwrite=overwrite) as folder:
@@ -141,7 +149,8 @@ def export(
         onnx_path = folder / f"{stem}.onnx"
         graph = certified_graph(network, request, on_stage)
         model = _write_onnx(network, request, graph, onnx_path)
-        seconds = {"onnx": time.perf_counter() - begin}
+        seconds = {"onnx": time.perf_counter() - begin, "ort-trt.onnx": 0.0}
+        write_ort_trt(model, folder / f"{stem}.ort-trt.onnx", wanted=ort_trt)
         engine_fields: dict[str, Any] = {}
         if choice.flavour:
             check_volumes(model, request.profile, choice.flavour)
@@ -169,16 +178,29 @@ def export(
         manifest["files"] |= _kept_siblings(out, stem, kinds, manifest["graph_sha256"])
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
+    triton_notes = _write_triton(triton, out / f"{stem}.json", overwrite)
     notes = _notes(network, graph, choice, options, gpu_note(plan_targets, gpus) if choice.flavour else None)
     return ExportResult(
         tuple(files),
         out / f"{stem}.json",
         graph.report,
         network.weights,
-        notes,
+        (*notes, *triton_notes),
         time.perf_counter() - start,
         graph.ranges.overflowing if graph.ranges else (),
     )
+
+
+def _check_variants(ort_trt: bool, inline_scan: bool, triton: Path | None, overwrite: bool) -> None:
+    if ort_trt and inline_scan:
+        raise UsageError("--ort-trt needs the scans that --inline-scan takes apart", hint="leave one of them out")
+    if triton is not None:
+        check_target(triton, overwrite=overwrite)
+
+
+def _write_triton(folder: Path | None, manifest: Path, overwrite: bool) -> tuple[str, ...]:
+    """The notes of the repository, if one is wanted."""
+    return () if folder is None else write_repository(folder, manifest, overwrite=overwrite).notes
 
 
 def _check_words(precision: str, io: str, formats: str, inline_scan: bool) -> None:
@@ -289,12 +311,12 @@ def _kept_siblings(out: Path, stem: str, kinds: list[Kind], graph_sha256: str) -
         UsageError: such a file is of another graph; one manifest cannot describe both.
     """
     kept: dict[str, Any] = {}
-    for kind in ("onnx", "plan"):
+    for kind in get_args(Kind):
         sibling = out / f"{stem}.{kind}"
         if kind in kinds or not sibling.exists():
             continue
         try:
-            manifest = load_manifest(manifest_path(sibling))
+            manifest = load_manifest(out / f"{stem}.json")
             manifest.check_digest(sibling)
             fields = manifest.fields
         except ModelFileError:

@@ -30,6 +30,15 @@ class Border:
     channels_last: bool
     rounding: float
 
+    @property
+    def dtype_name(self) -> str:
+        """The type's name, "float32" for example."""
+        return str(np.dtype(self.dtype).name)
+
+    def shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """The tensors' shape for B, H, W."""
+        return (batch, height, width, 3) if self.channels_last else (batch, 3, height, width)
+
 
 BORDERS = {
     "f32-nchw": Border(np.float32, "FLOAT", channels_last=False, rounding=0.0),
@@ -44,7 +53,7 @@ def to_border(image: NDArray[np.float32], io: str) -> NDArray[Any]:
 
     8-bit values are rounded half to even and clamped, as the file itself does with its result.
     """
-    border = _border(io)
+    border = border_named(io)
     if io == "u8-nhwc":
         image = np.rint(np.clip(image, 0, 1) * np.float32(255))
     return np.ascontiguousarray(image.transpose(0, 2, 3, 1) if border.channels_last else image, border.dtype)
@@ -52,12 +61,17 @@ def to_border(image: NDArray[np.float32], io: str) -> NDArray[Any]:
 
 def from_border(result: NDArray[Any], io: str) -> NDArray[np.float32]:
     """What a file of border ``io`` gave, as (B, 3, H, W) float32, C-contiguous."""
-    border = _border(io)
+    border = border_named(io)
     values = np.ascontiguousarray(result.transpose(0, 3, 1, 2) if border.channels_last else result, np.float32)
     return values / np.float32(255) if io == "u8-nhwc" else values
 
 
-def _border(io: str) -> Border:
+def border_named(io: str) -> Border:
+    """The border of a manifest's ``io``.
+
+    Raises:
+        ModelFileError: there is none of that name.
+    """
     try:
         return BORDERS[io]
     except KeyError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from serpent.errors import ModelFileError, UsageError
 from serpent.extras import require
@@ -16,7 +16,13 @@ Scan = Literal["native", "function"]
 
 
 def open_session(
-    path: Path | str, device: str = "auto", *, scan: Scan | None = None, threads: int | None = None
+    path: Path | str,
+    device: str = "auto",
+    *,
+    scan: Scan | None = None,
+    threads: int | None = None,
+    contexts: int | None = None,
+    cuda_graphs: bool | None = None,
 ) -> Session:
     """Load a model file for inference.
 
@@ -25,6 +31,8 @@ def open_session(
         device: "auto", "cpu" or "cuda:N"; "auto" takes a GPU where the backend can use one.
         scan: "native" or "function", for ``.onnx`` only; by default native where the library is there.
         threads: CPU threads, for ``.safetensors`` and ``.onnx`` only; all available ones by default.
+        contexts: how many runs of a ``.plan`` may go on at once, each with memory of its own; 2 by default.
+        cuda_graphs: replay repeated runs of a ``.plan`` as CUDA graphs; off by default.
 
     Raises:
         UsageError: a kind of file that cannot be run, or an option that its backend does not have.
@@ -50,6 +58,10 @@ def open_session(
         raise UsageError(f"threads {threads} was asked for {path}; a plan runs on the GPU and has no such choice")
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; expected at least 1")
+    for_plans = {"contexts": contexts, "cuda_graphs": cuda_graphs}
+    given: dict[str, Any] = {name: value for name, value in for_plans.items() if value is not None}
+    if given and suffix != ".plan":
+        raise UsageError(f"{', '.join(given)} was given for {path}; only .plan files have such a choice")
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "does not exist"
         raise ModelFileError(f"the model {path} {problem}", hint="write one with: serpent-export --variant B --res 256")
@@ -66,4 +78,4 @@ def open_session(
         return OnnxSession(path, device, scan=scan, threads=threads)
     from serpent.runtime.tensorrt_session import TensorRTSession
 
-    return TensorRTSession(path, device)
+    return TensorRTSession(path, device, **given)

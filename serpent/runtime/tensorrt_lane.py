@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import EngineError
-from serpent.runtime.tensorrt_border import Border
+from serpent.runtime.border import border_named, from_border, to_border
 from serpent.runtime.tensorrt_engine import Device, Engine, Shape
 
 _MIB = 2**20
@@ -31,8 +31,9 @@ class Lane:
         EngineError: no memory, or TensorRT refuses.
     """
 
-    def __init__(self, engine: Engine, device: Device, border: Border, *, graphs: bool) -> None:
-        self._device, self._border = device, border
+    def __init__(self, engine: Engine, device: Device, io: str, *, graphs: bool) -> None:
+        self._device, self._io = device, io
+        self._border = border_named(io)
         self._graphs = graphs and not engine.captures_itself
         _check_memory(engine, device)
         self._closing = contextlib.ExitStack()
@@ -67,16 +68,18 @@ class Lane:
         batch, _, height, width = image.shape
         shape = border.shape(batch, height, width)
         device.activate()
-        size = math.prod(shape) * np.dtype(border.dtype).itemsize
+        source_image = to_border(image, self._io)
+        size = source_image.nbytes
         self._reserve(size)
         (pinned_image, pinned_restored), (source, target) = self._pinned, self._memory
-        border.write(_array(pinned_image, shape, border.dtype), image)
+        np.copyto(_array(pinned_image, shape, border.dtype), source_image)
         device.copy_in(source, pinned_image, size, self._stream)
         self.enqueue(shape, source, target, self._stream)
         device.copy_out(pinned_restored, target, size, self._stream)
         device.synchronize(self._stream)
         self._pending = False
-        return border.read(_array(pinned_restored, shape, border.dtype))
+        # A copy: the pinned memory is the next run's.
+        return from_border(_array(pinned_restored, shape, border.dtype).copy(), self._io)
 
     def enqueue(self, shape: Shape, image: int, restored: int, stream: int) -> None:
         """Enqueue one run from and to device memory on any stream; returns before it is done."""
@@ -146,9 +149,10 @@ class Lane:
         self._buffers.close()
 
 
-def _array(address: int, shape: Shape, dtype: str) -> NDArray[Any]:
+def _array(address: int, shape: Shape, dtype: Any) -> NDArray[Any]:
     count = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.ndarray(shape, dtype, buffer=(ctypes.c_byte * count).from_address(address))
+    memory: Any = (ctypes.c_byte * count).from_address(address)
+    return np.ndarray(shape, dtype, buffer=memory)
 
 
 def _check_memory(engine: Engine, device: Device) -> None:

@@ -40,9 +40,11 @@ class LanePool:
         try:
             yield lane
         except BaseException:
-            with contextlib.suppress(SerpentError):  # the first error is the one to report
-                lane.close()
-            self._give_back(None)
+            try:
+                with contextlib.suppress(SerpentError):  # the first error is the one to report
+                    lane.close()
+            finally:
+                self._give_back(None)
             raise
         self._give_back(lane)
 

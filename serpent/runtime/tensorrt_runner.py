@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, EngineError, ModelFileError
+from serpent.runtime.border import Border, border_named
 from serpent.runtime.device_tensor import DeviceTensor, DeviceView, stream_handle, view_of
-from serpent.runtime.tensorrt_border import Border
 from serpent.runtime.tensorrt_engine import INPUT, OUTPUT, Device, Engine, Shape
 from serpent.runtime.tensorrt_lane import Lane
 from serpent.runtime.tensorrt_pool import LanePool
@@ -26,7 +26,7 @@ class PlanRunner:
         device: where it runs.
         name: the file, for messages.
         profile: accepted shapes, as the manifest says; the plan's own must be these.
-        border: layout and type of both tensors, as the manifest says.
+        io: layout and type of both tensors, as the manifest says.
         contexts: how many runs may go on at once.
         cuda_graphs: replay runs of a shape as CUDA graphs.
 
@@ -42,17 +42,18 @@ class PlanRunner:
         *,
         name: str,
         profile: ShapeProfile,
-        border: Border,
+        io: str,
         contexts: int,
         cuda_graphs: bool,
     ) -> None:
         self._engine, self._device, self._name = engine, device, name
-        self._profile, self._border = profile, border
+        self._profile, self._io = profile, io
         self._saved = False
         try:
-            _check_plan(engine, name, profile, border)
+            self._border = border_named(io)
+            _check_plan(engine, name, profile, self._border)
             self._pool = LanePool(
-                lambda: Lane(engine, device, border, graphs=cuda_graphs),
+                lambda: Lane(engine, device, io, graphs=cuda_graphs),
                 contexts,
                 f"the session of {name} is closed",
             )
@@ -75,7 +76,7 @@ class PlanRunner:
         batch, _, height, width = image.shape
         shape = self._border.shape(batch, height, width)
         self._check_sizes(shape, (batch, height, width))
-        with self._pool.lane(shape) as lane, _named(self._name):
+        with _named(self._name), self._pool.lane(shape) as lane:
             restored = lane.run(image)
         if not self._saved:  # once early: a server may never close its sessions
             self._saved = True
@@ -111,7 +112,7 @@ class PlanRunner:
             if view.shape != source.shape:
                 raise ArgumentError(f"out has shape {view.shape}; expected that of image, {source.shape}")
             target = view.address
-        with self._pool.lane(source.shape) as lane, _named(self._name):
+        with _named(self._name), self._pool.lane(source.shape) as lane:
             lane.enqueue(source.shape, source.address, target, handle)
         if out is not None:
             return out
@@ -127,9 +128,9 @@ class PlanRunner:
     def _check_tensor(self, view: DeviceView, name: str) -> None:
         border = self._border
         layout = "(B, H, W, 3)" if border.channels_last else "(B, 3, H, W)"
-        if len(view.shape) != 4 or view.shape[3 if border.channels_last else 1] != 3 or view.dtype != border.dtype:
+        if len(view.shape) != 4 or view.shape[3 if border.channels_last else 1] != 3 or view.dtype != border.dtype_name:
             raise ArgumentError(
-                f"{name} is {view.dtype}{view.shape}; the plan ({border.name}) takes {border.dtype} {layout}"
+                f"{name} is {view.dtype}{view.shape}; the plan ({self._io}) takes {border.dtype_name} {layout}"
             )
         sizes = view.shape[:3] if border.channels_last else (view.shape[0], *view.shape[2:])
         self._check_sizes(view.shape, (sizes[0], sizes[1], sizes[2]))
@@ -156,10 +157,12 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _check_plan(engine: Engine, name: str, profile: ShapeProfile, border: Border) -> None:
-    expected = {INPUT: border.dtype, OUTPUT: border.dtype}
+    expected = {INPUT: border.dtype_name, OUTPUT: border.dtype_name}
     if engine.dtypes != expected:
         listed = ", ".join(f"{tensor} {kind}" for tensor, kind in engine.dtypes.items())
-        raise ModelFileError(f"{name} has the tensors {listed}; expected {INPUT} and {OUTPUT}, both {border.dtype}")
+        raise ModelFileError(
+            f"{name} has the tensors {listed}; expected {INPUT} and {OUTPUT}, both {border.dtype_name}"
+        )
     ranges = (profile.batch, profile.height, profile.width)
     least = border.shape(*(size.min for size in ranges))
     most = border.shape(*(_bounded(size) for size in ranges))

@@ -18,7 +18,6 @@ from serpent.manifest import Manifest, load_manifest, manifest_path
 from serpent.runtime.cuda_device import CudaDevice
 from serpent.runtime.session import Session, SessionInfo
 from serpent.runtime.streaming import in_order
-from serpent.runtime.tensorrt_border import border_named
 from serpent.runtime.tensorrt_engine import Device, Engine
 from serpent.runtime.tensorrt_loading import PlanFile, cuda_runtime, load_engine, try_loading
 from serpent.runtime.tensorrt_machine import BUILD_AGAIN, check_machine, choose_device, or_onnx, read_needs
@@ -48,8 +47,6 @@ class TensorRTSession(Session):
             raise UsageError(f"contexts is {contexts}; expected at least 1")
         manifest = load_manifest(manifest_path(path))
         manifest.check_digest(path)
-        entry = manifest.engine(path)
-        border = border_named(entry.get("io", manifest.fields.get("io")), str(manifest.path))
         engine, gpu = open_plan(path, manifest, device, cuda_graphs=cuda_graphs)
         self._contexts = contexts
         self._runner = PlanRunner(
@@ -57,7 +54,7 @@ class TensorRTSession(Session):
             gpu,
             name=str(path),
             profile=manifest.profile,
-            border=border,
+            io=manifest.io,
             contexts=contexts,
             cuda_graphs=cuda_graphs,
         )
@@ -71,6 +68,7 @@ class TensorRTSession(Session):
             profile=manifest.profile,
             device=f"cuda:{gpu.index}",
             scan="plugin",
+            io=manifest.io,
         )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,47 @@
+"""The variant of an exported file for ONNX Runtime's TensorRT provider.
+
+That provider hands custom operators to TensorRT only in a domain of its own, which it fills with whatever plugins are
+registered; and it would inline a local function before TensorRT sees the node. Without the function the file runs
+nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from serpent.identity import NAMESPACE
+from serpent.runtime.onnx_file import METADATA_PREFIX, serialize
+from serpent.runtime.onnx_split import is_scan
+
+DOMAIN = "trt.plugins"
+SUFFIX = "ort-trt.onnx"
+FORMAT = "serpent-ort-trt-1"
+"""In place of the format of files that our own sessions run."""
+
+
+def for_ort_trt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` with its scans in the provider's domain and without the function.
+
+    The nodes keep ``plugin_namespace`` and ``plugin_version``, by which TensorRT finds the plugin.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for node in changed.graph.node:
+        if is_scan(node):
+            node.domain = DOMAIN
+    del changed.functions[:]
+    kept = [entry for entry in changed.opset_import if entry.domain != NAMESPACE]
+    del changed.opset_import[:]
+    changed.opset_import.extend([*kept, onnx.helper.make_opsetid(DOMAIN, 1)])
+    for entry in changed.metadata_props:
+        if entry.key == f"{METADATA_PREFIX}format":
+            entry.value = FORMAT
+    return changed
+
+
+def write_ort_trt(model: onnx.ModelProto, path: Path, *, wanted: bool) -> None:
+    """Write the variant of ``model`` to ``path``, if it is wanted."""
+    if wanted:
+        path.write_bytes(serialize(for_ort_trt(model)))
