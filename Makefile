@@ -57,7 +57,7 @@ test-slow: $(STAMP) ## Run the slow tests
 	$(PYTEST) -m slow
 
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
-	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel $(JOBS)
 	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build --output-on-failure
 
