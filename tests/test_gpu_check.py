@@ -58,10 +58,7 @@ class Machine:
             compiler = "CMAKE_CUDA_COMPILER:FILEPATH=/wheel/bin/nvcc"
             cuda = "built by nvcc 13.0.88 for 90-real"
             (build / "CMakeCache.txt").write_text(
-                f"{compiler}
-SERPENT_CUDA_STATE:INTERNAL={cuda}
-SERPENT_TENSORRT_STATE:INTERNAL={self.plugin}
-"
+                f"{compiler}\nSERPENT_CUDA_STATE:INTERNAL={cuda}\nSERPENT_TENSORRT_STATE:INTERNAL={self.plugin}\n"
             )
         elif "pytest" in command:
             stage = "tests"
