@@ -47,16 +47,20 @@ class Machine:
         self._script, self._failing = script, failing
         self.plugin = PLUGIN
 
-    def run(self, command: list[str], limit_s: float, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: list[str], limit_s: float, *, quiet: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         assert limit_s > 0
         self.commands.append(command)
         build, stage = self._script.BUILD, "compile"
         if "-S" in command:
             stage = "configure"
-            cuda = "built by nvcc 13.0.88 for 90-real"
-            (build / "CMakeCache.txt").write_text(
-                f"A:STRING=b\nSERPENT_CUDA_STATE:INTERNAL={cuda}\nSERPENT_TENSORRT_STATE:INTERNAL={self.plugin}\n"
-            )
+            lines = {
+                "CMAKE_CUDA_COMPILER:FILEPATH": "/wheel/bin/nvcc",
+                "SERPENT_CUDA_STATE:INTERNAL": "built by nvcc 13.0.88 for 90-real",
+                "SERPENT_TENSORRT_STATE:INTERNAL": self.plugin,
+            }
+            (build / "CMakeCache.txt").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         elif "pytest" in command:
             stage = "tests"
             (build / "tests.xml").write_text(REPORT)
@@ -67,6 +71,7 @@ class Machine:
             stage = "harness"
         elif "benchmarks/bench_scan.py" in command:
             stage = "benchmark"
+            assert variables == {"CUDACXX": "/wheel/bin/nvcc"}
             Path(command[command.index("--json") + 1]).write_text('{"rows": [1, 2]}')
         else:
             self._script.LIBRARY.write_bytes(b"1234")

@@ -3,6 +3,7 @@
 #include "cpu/scan_cpu.h"
 #include "cuda/scan_cuda.h"
 #include "failure.h"
+#include "parts.h"
 #include "serpent/scan.h"
 #include "shape.h"
 #include "workspace.h"
@@ -25,6 +26,10 @@ void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
   if (bytes < needed) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          "workspace has " + std::to_string(bytes) + " bytes; this shape needs " + std::to_string(needed));
+  }
+  if (reinterpret_cast<uintptr_t>(workspace) % serpent::kPartAlignment != 0) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT,
+         "workspace is not aligned to " + std::to_string(serpent::kPartAlignment) + " bytes");
   }
 }
 
@@ -80,6 +85,9 @@ serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_tensors(*shape, tensors);
+    if (shape->batch > 0) {
+      serpent::check_cuda_alignment(*shape, *tensors);
+    }
     check_workspace(workspace, workspace_bytes, serpent::workspace_bytes(*shape));
     if (shape->batch > 0) {
       serpent::scan_cuda(*shape, *tensors, serpent::choose_scan(*shape), workspace, stream);
@@ -101,6 +109,7 @@ serpent_status serpent_scan_backward_cuda(const serpent_scan_shape* shape, const
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_gradients(*shape, tensors, gradients);
+    serpent::check_cuda_alignment(*shape, *tensors);
     check_workspace(workspace, workspace_bytes, serpent::backward_workspace_bytes(*shape));
     serpent::scan_backward_cuda(*shape, *tensors, *gradients, workspace, stream);
   });

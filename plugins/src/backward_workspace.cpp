@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "workspace.h"
+#include "parts.h"
 
 namespace serpent {
 namespace {
-
-constexpr uint64_t kAlignment = 256;  // what cudaMalloc gives; each part starts on it
 
 int64_t quotient_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -25,15 +23,7 @@ BackwardLayout backward_layout(const serpent_scan_shape& shape, const BackwardTu
   const int64_t running = std::max<int64_t>(shape.batch * layout.chunks, 1) * layout.warps;
   layout.splits = std::clamp<int64_t>(tuning.warps_wanted / running, 1, layout.tiles);
 
-  const auto place = [&](std::initializer_list<int64_t> sides) {
-    uint64_t bytes = sizeof(float);
-    for (const int64_t side : sides) {
-      bytes *= static_cast<uint64_t>(side);
-    }
-    const uint64_t start = layout.bytes;
-    layout.bytes += (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    return start;
-  };
+  const auto place = [&](std::initializer_list<int64_t> sides) { return place_part(layout.bytes, sides); };
   const int64_t B = shape.batch, N = shape.d_state, R = shape.dt_rank;
   layout.records = place({2, B, layout.chunks, layout.tiles, 2 * N + R + 2, kBackwardChannels});
   layout.checkpoints = place({B, layout.chunks, layout.splits, layout.subtiles - 1, N, kBackwardChannels});

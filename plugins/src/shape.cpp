@@ -44,7 +44,7 @@ void check_inputs(const serpent_scan_tensors* tensors) {
 
 }  // namespace
 
-void check_shape(const serpent_scan_shape* shape) {
+void check_shape(const serpent_scan_shape* shape, int64_t max_state, int64_t max_dt_rank) {
   if (shape == nullptr) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT, "shape is NULL");
   }
@@ -53,8 +53,8 @@ void check_shape(const serpent_scan_shape* shape) {
   check_range("height", shape->height, 1, kAny);
   check_range("width", shape->width, 1, kAny);
   check_range("channels", shape->channels, 1, kAny);
-  check_range("d_state", shape->d_state, 1, kMaxState);
-  check_range("dt_rank", shape->dt_rank, 1, kMaxDtRank);
+  check_range("d_state", shape->d_state, 1, max_state);
+  check_range("dt_rank", shape->dt_rank, 1, max_dt_rank);
   check_range("dtype", shape->dtype, SERPENT_DTYPE_F32, SERPENT_DTYPE_BF16);
 
   // 16 bytes an element, and a whole state for every pixel, leave room for every buffer that is derived from these
@@ -73,9 +73,7 @@ void check_shape(const serpent_scan_shape* shape) {
 }
 
 void check_cuda_shape(const serpent_scan_shape* shape) {
-  check_shape(shape);
-  check_range("d_state", shape->d_state, 1, kMaxCudaState);
-  check_range("dt_rank", shape->dt_rank, 1, kMaxCudaDtRank);
+  check_shape(shape, kMaxCudaState, kMaxCudaDtRank);
   if (shape->dtype == SERPENT_DTYPE_F64) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT, "dtype is f64; the CUDA scan takes f32, f16 and bf16");
   }
@@ -85,6 +83,23 @@ void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* 
   if (shape.batch > 0) {
     check_inputs(tensors);
     check_pointers({{"y", tensors->y}});
+  }
+}
+
+void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors) {
+  const uintptr_t element = shape.dtype == SERPENT_DTYPE_F32 ? 4 : 2;
+  struct Aligned {
+    Named argument;
+    uintptr_t bytes;
+  };
+  for (const Aligned& aligned :
+       {Aligned{{"x", tensors.x}, element}, Aligned{{"x_dbl", tensors.x_dbl}, element},
+        Aligned{{"dt_weight", tensors.dt_weight}, 4}, Aligned{{"dt_bias", tensors.dt_bias}, 4},
+        Aligned{{"A", tensors.A}, 4}, Aligned{{"D_skip", tensors.D_skip}, 4}, Aligned{{"y", tensors.y}, element}}) {
+    if (reinterpret_cast<uintptr_t>(aligned.argument.pointer) % aligned.bytes != 0) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(aligned.argument.name) + " is not aligned to its elements of " +
+                                                std::to_string(aligned.bytes) + " bytes");
+    }
   }
 }
 

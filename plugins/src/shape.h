@@ -14,13 +14,17 @@ constexpr int64_t kMaxCudaState = 64;
 constexpr int64_t kMaxCudaDtRank = 64;
 
 // Throws Failure naming the first size that is out of range, or whose arrays 64-bit offsets cannot address.
-void check_shape(const serpent_scan_shape* shape);
+void check_shape(const serpent_scan_shape* shape, int64_t max_state = kMaxState, int64_t max_dt_rank = kMaxDtRank);
 
 // check_shape, and the narrower limits of the CUDA kernels.
 void check_cuda_shape(const serpent_scan_shape* shape);
 
 // Throws Failure naming the first null pointer of a scan. An empty batch needs no pointers.
 void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors);
+
+// Throws Failure naming the first pointer that is not aligned to its elements: an access would end the CUDA context.
+// Null pointers pass.
+void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors);
 
 // Throws Failure naming the first null pointer of a backward pass. An empty batch needs those of the weights'
 // gradients.

@@ -3,20 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
 #include "serpent/scan.h"
-
-static int failures = 0;
-
-/* assert() is gone from release builds, which are the ones to test. */
-#define CHECK(condition)                                                                  \
-  do {                                                                                    \
-    if (!(condition)) {                                                                   \
-      (void)fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                                         \
-    }                                                                                     \
-  } while (0)
-
-static const double kLn2 = 0.69314718055994530942; /* softplus(0) */
 
 static int near(double value, double expected) { return fabs(value - expected) < 1e-12; }
 

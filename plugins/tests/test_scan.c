@@ -3,20 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check.h"
 #include "serpent/scan.h"
-
-static int failures = 0;
-
-/* assert() is gone from release builds, which are the ones to test. */
-#define CHECK(condition)                                                                  \
-  do {                                                                                    \
-    if (!(condition)) {                                                                   \
-      (void)fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-      ++failures;                                                                         \
-    }                                                                                     \
-  } while (0)
-
-static const double kLn2 = 0.69314718055994530942; /* softplus(0) */
 
 static serpent_scan_shape shape_of(int64_t height, int64_t width, serpent_dtype dtype) {
   serpent_scan_shape shape = {1, 1, 1, 1, 1, 1, SERPENT_DTYPE_F32};
@@ -123,9 +111,9 @@ static void test_refusals(void) {
 static void test_cuda_is_refused_without_kernels(void) {
   const float values[16] = {0.0F};
   float y[1] = {0.0F};
-  const serpent_scan_tensors tensors = {values, values, values, values, values, values, y};
+  serpent_scan_tensors tensors = {values, values, values, values, values, values, y};
   const serpent_scan_shape shape = shape_of(1, 1, SERPENT_DTYPE_F32);
-  char workspace[1] = {0}; /* never touched: only its claimed size matters here */
+  _Alignas(256) char workspace[512] = {0}; /* never touched: only its claimed size matters here */
   uint64_t bytes = 0;
   serpent_error error = {{0}};
   if (serpent_has_cuda()) {
@@ -134,6 +122,11 @@ static void test_cuda_is_refused_without_kernels(void) {
   CHECK(serpent_scan_workspace_size(&shape, &bytes, &error) == SERPENT_STATUS_OK);
   CHECK(serpent_scan_cuda(&shape, &tensors, workspace, bytes, NULL, &error) == SERPENT_STATUS_UNSUPPORTED);
   CHECK(strstr(error.message, "CUDA") != NULL);
+  CHECK(serpent_scan_cuda(&shape, &tensors, workspace + 16, bytes, NULL, &error) == SERPENT_STATUS_INVALID_ARGUMENT);
+  CHECK(strcmp(error.message, "workspace is not aligned to 256 bytes") == 0);
+  tensors.A = (const char*)values + 2;
+  CHECK(serpent_scan_cuda(&shape, &tensors, workspace, bytes, NULL, &error) == SERPENT_STATUS_INVALID_ARGUMENT);
+  CHECK(strcmp(error.message, "A is not aligned to its elements of 4 bytes") == 0);
 }
 
 int main(void) {

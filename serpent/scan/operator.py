@@ -32,10 +32,11 @@ def selective_scan_2d(
 
     Memory: a training step (this operator and its gradients) takes, beyond inputs, y, dL/dy and the gradients, these
     bytes a pixel; each pass gives back what it took. CUDA, for each pixel of B * H * W: forward
-    D * (8 + (N + 1) / 16); backward, with D a multiple of 32, D * (2N + R + 2) / 8 + 14 N + 4 D + 8 (R + 2N).
+    D * (8 + (N + 1) / 16); backward D * (2N + R + 2) / 8 + 4 D + S * (14 N + 8 (R + 2N)), with D a multiple of 32 and
+    S = 2048 / (B * H * W / 64 * ceil(N / 6)) rounded down, at least 1 and at most D / 32: small pictures take more.
     CPU, for each pixel of H * W: forward at most 256 * threads, more than one rounded up to a multiple of 4;
-    backward tasks * S * (W + R + 2N + N * W / 32) with S = 4 (f64: 8), W = 128 / S and as many tasks as threads (at
-    most 4 * B * ceil(D / W)), and for each picture at work S * (D + 4 * (R + 2N)) more in f16 and bf16. Small
+    backward tasks * E * (W + R + 2N + N * W / 32) with E = 4 (f64: 8), W = 128 / E and as many tasks as threads (at
+    most 4 * B * ceil(D / W)), and for each picture at work E * (D + 4 * (R + 2N)) more in f16 and bf16. Small
     pictures are worked on several at a time, in 8 MiB.
 
     Raises:

@@ -21,9 +21,11 @@ from serpent import native
 from serpent.errors import ArgumentError
 from serpent.native import ScanGradients, ScanPointers, ScanShape
 
-# N and R that the tuned variants take, and others; more than one chunk of tokens, a ragged tile of channels.
+# N and R that the tuned variants take, and others; more than one chunk of tokens. A ragged tile of channels, and one
+# whose rows are aligned, which the kernels copy as vectors.
 STATES_AND_RANKS = ((6, 2), (11, 4), (22, 8), (43, 16), (5, 3))
-BATCH, HEIGHT, WIDTH, CHANNELS = 1, 5, 61, 37
+BATCH, HEIGHT, WIDTH = 1, 5, 61
+CHANNELS = (37, 40)
 INPUTS = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
 STORED = ("x", "x_dbl", "y", "grad_y", "grad_x", "grad_x_dbl")  # in the storage type; the others in f32
 TOLERANCE = {"f32": 1e-4, "f16": 2e-3, "bf16": 2e-2}  # gross faults only: other tests measure the error
@@ -85,21 +87,21 @@ class Device:
             raise SystemExit(f"{name} failed with CUDA error {status}")
 
 
-def element_counts(states: int, rank: int) -> dict[str, int]:
-    pixels = BATCH * HEIGHT * WIDTH
+def element_counts(shape: ScanShape) -> dict[str, int]:
+    pixels = shape.batch * shape.height * shape.width
     return {
-        "x": pixels * CHANNELS,
-        "x_dbl": pixels * 4 * (rank + 2 * states),
-        "dt_weight": 4 * CHANNELS * rank,
-        "dt_bias": 4 * CHANNELS,
-        "A": 4 * CHANNELS * states,
-        "D_skip": 4 * CHANNELS,
+        "x": pixels * shape.channels,
+        "x_dbl": pixels * 4 * (shape.dt_rank + 2 * shape.d_state),
+        "dt_weight": 4 * shape.channels * shape.dt_rank,
+        "dt_bias": 4 * shape.channels,
+        "A": 4 * shape.channels * shape.d_state,
+        "D_skip": 4 * shape.channels,
     }
 
 
 def drawn(shape: ScanShape) -> dict[str, bytes]:
     """Inputs and dL/dy, all bounded away from anything that overflows."""
-    counts = element_counts(shape.d_state, shape.dt_rank)
+    counts = element_counts(shape)
     source = random.Random(0)
     values = {name: [source.uniform(-1, 1) for _ in range(size)] for name, size in counts.items()}
     values["A"] = [-1 - abs(value) for value in values["A"]]
@@ -168,8 +170,9 @@ def main(machine: str, variants: list[str]) -> None:
     ran = []
     for variant in ("", *variants):
         shapes = [
-            ScanShape(BATCH, HEIGHT, WIDTH, CHANNELS, states, rank, dtype)
+            ScanShape(BATCH, HEIGHT, WIDTH, channels, states, rank, dtype)
             for states, rank in STATES_AND_RANKS
+            for channels in CHANNELS
             for dtype in TOLERANCE
         ]
         if sum(agrees(machine, variant, shape) for shape in shapes):

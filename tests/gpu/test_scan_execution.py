@@ -16,6 +16,7 @@ from torch import Tensor
 from gpu_cases import STORAGE, VARIANT_SIZES, by_device, forced, made, network_sizes, scan, variants
 from scan_cases import Sizes
 
+SANITIZER_LIMIT_S = 90.0
 DTYPES = pytest.mark.parametrize("dtype", STORAGE.values(), ids=STORAGE)
 backward = torch.ops.serpent.selective_scan_2d_backward
 
@@ -112,7 +113,7 @@ def test_compute_sanitizer_finds_nothing(gpu: torch.device, tool: str) -> None:
     names = variants(gpu)
     program = Path(__file__).with_name("sanitized_scans.py")
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, str(program), "cuda", *names]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=SANITIZER_LIMIT_S, check=False)
     if "Device not supported" in run.stdout:
         pytest.skip("compute-sanitizer does not support this device")
     assert run.returncode == 0, run.stdout + run.stderr

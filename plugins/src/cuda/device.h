@@ -12,21 +12,18 @@
 //   SERPENT_BLOCK_SYNC(name), SERPENT_WARP_SYNC(name) barriers that order memory; every thread of the block, or lane of
 //                                                     the warp, reaches the same one. `name` is an identifier, unique
 //                                                     over all kernels: -DSERPENT_OMIT_SYNC=name removes that one
-//   V shuffle_xor(V value, int mask)                  the value of lane ^ mask; all 32 lanes take part. Orders no
-//   memory V shuffle_from(V value, int lane)                 the value of `lane`, which may differ from lane to lane
-//   float exp2_fast(x), log2_fast(x), reciprocal_fast(x), fma(a, b, c)
+//   V shuffle_xor(V value, int mask)                  the value of lane ^ mask; all 32 lanes take part. It orders no
+//                                                     memory
+//   float exp2_fast(x), reciprocal_fast(x), fma(a, b, c)
 //   float to_float(T value)                           exact; for a value in shared memory
-//   float load(const T* p), void load2(const T* p, float& a, float& b)
-//                                                     T is float, Half or BFloat16, in global memory that no thread
-//                                                     writes while the kernel runs; load2: p aligned to both elements
-//   void store(float value, T* p), store2(float a, float b, T* p)
-//                                                     to global memory, rounded to nearest even
+//   float load(const T* p)                            T is float, Half or BFloat16, in global memory that no thread
+//                                                     writes while the kernel runs
+//   void store(float value, T* p)                     to global memory, rounded to nearest even
 //   copy_async<kBytes>(void* shared, const void* global)
 //                                                     4, 8 or 16 bytes, both pointers aligned to that; belongs to the
 //                                                     thread's open group
 //   copy_async_commit()                               closes the group, which may be empty
-//   copy_async_wait<kPending>()                       all but the youngest kPending groups have arrived, for the
-//   calling
+//   copy_async_wait<kPending>()                       all but the youngest kPending groups have arrived, for this
 //                                                     thread: others see them after a barrier
 // On the host side:
 //   launch(kernel, grid, threads, shared_bytes, stream, arguments...)

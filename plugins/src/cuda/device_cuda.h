@@ -35,22 +35,10 @@ SERPENT_DEVICE V shuffle_xor(V value, int mask) {
   return __shfl_xor_sync(0xffffffffU, value, mask);
 }
 
-template <class V>
-SERPENT_DEVICE V shuffle_from(V value, int lane) {
-  static_assert(sizeof(V) == 4);
-  return __shfl_sync(0xffffffffU, value, lane);
-}
-
 // Error 2 ulp; results below 2^-126 are 0, as are such arguments.
 SERPENT_DEVICE float exp2_fast(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-SERPENT_DEVICE float log2_fast(float x) {
-  float result;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
 
@@ -91,19 +79,6 @@ SERPENT_DEVICE float load(const T* p) {
   return to_float(T{__ldg(&p->bits)});
 }
 
-SERPENT_DEVICE void load2(const float* p, float& a, float& b) {
-  const float2 both = __ldg(reinterpret_cast<const float2*>(p));
-  a = both.x;
-  b = both.y;
-}
-
-template <class T>
-SERPENT_DEVICE void load2(const T* p, float& a, float& b) {
-  const unsigned both = __ldg(reinterpret_cast<const unsigned*>(p));
-  a = to_float(T{static_cast<uint16_t>(both)});
-  b = to_float(T{static_cast<uint16_t>(both >> 16)});
-}
-
 SERPENT_DEVICE void store(float value, float* p) { *p = value; }
 
 template <class T>
@@ -111,16 +86,6 @@ SERPENT_DEVICE void store(float value, T* p) {
   T rounded;
   round_to(value, rounded);
   *p = rounded;
-}
-
-SERPENT_DEVICE void store2(float a, float b, float* p) { *reinterpret_cast<float2*>(p) = make_float2(a, b); }
-
-template <class T>
-SERPENT_DEVICE void store2(float a, float b, T* p) {
-  T low, high;
-  round_to(a, low);
-  round_to(b, high);
-  *reinterpret_cast<unsigned*>(p) = static_cast<unsigned>(low.bits) | static_cast<unsigned>(high.bits) << 16;
 }
 
 template <int kBytes>
@@ -170,7 +135,10 @@ SERPENT_DEVICE void copy_async_wait() {
 inline void check_cuda(cudaError_t code, const std::string& what) {
   if (code != cudaSuccess) {
     cudaGetLastError();  // the caller learns of it here, and need not from its own next call
-    fail(SERPENT_STATUS_CUDA, what + ": " + cudaGetErrorString(code));
+    // From here on codes tell of kernels that ran, and then every later call returns the same one.
+    const char* culprit = code >= cudaErrorIllegalAddress ? ", or what ran on the device before" : "";
+    // The reason first: names of kernels are long, and a message is cut at 255 characters.
+    fail(SERPENT_STATUS_CUDA, std::string(cudaGetErrorString(code)) + " (" + what + culprit + ")");
   }
 }
 
@@ -192,7 +160,7 @@ void launch(void (*kernel)(P...), Index3 grid, unsigned threads, size_t shared_b
     if (cudaFuncGetName(&name, reinterpret_cast<const void*>(kernel)) != cudaSuccess) {
       name = "a kernel";
     }
-    check_cuda(code, name);
+    check_cuda(code, std::string("launch of ") + name);
   }
 }
 

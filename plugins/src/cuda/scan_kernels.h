@@ -1,8 +1,7 @@
 // The kernels that walk the sequence.
 //
-//   scan_states   what each chunk makes of a zero state, and its sum of dt; the states that enter the chunks follow
-//   from
-//                 these (scan_carry.h)
+//   scan_states   what each chunk makes of a zero state, and its sum of dt; from these follow the states that enter
+//                 the chunks (scan_carry.h)
 //   scan_tokens   y, from the states that enter the chunks: two images, of which scan_sum makes y, or y itself
 //
 // A block has one chunk of one tile of channels: a direction and its reverse, or all four, each split into parts. A

@@ -100,9 +100,13 @@ class ScanStage {
         return;
       }
       constexpr int kRows = Rows::most(kNeeded);
+      // A vector that only other directions need may lie past the end of x_dbl.
+      constexpr bool kAllExist = kRows * kPer <= Rows::shift(3) + V::kColumns;
       each_vector<kRows>(count, [&](int t, int v) {
-        copy_async<kVectorBytes>(&tile_.raw_rows[t][v * kPer],
-                                 arguments_.x_dbl + (places[t].row + v * kPer - Rows::shift(me_.direction)));
+        if (kAllExist || v * kPer < Rows::shift(me_.direction) + kNeeded) {
+          copy_async<kVectorBytes>(&tile_.raw_rows[t][v * kPer],
+                                   arguments_.x_dbl + (places[t].row + v * kPer - Rows::shift(me_.direction)));
+        }
       });
       each_vector<V::kTileChannels / kPer>(count, [&](int t, int v) {
         if (me_.first_channel + v * kPer < arguments_.channels) {

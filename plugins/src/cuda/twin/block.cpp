@@ -34,19 +34,20 @@ void Block::warp_sync(unsigned thread, const char* name) {
   meet(warps_[thread / kWarpThreads].sync, kWarpThreads, thread, name, true);
 }
 
-uint32_t Block::shuffle(unsigned thread, uint32_t& count, uint32_t value, int lane, Shuffle kind, int operand) {
-  if (lane < 0 || lane >= static_cast<int>(kWarpThreads)) {
-    fail("a shuffle reads lane " + std::to_string(lane) + "; expected 0 .. 31");
+uint32_t Block::shuffle_xor(unsigned thread, uint32_t& count, uint32_t value, int mask) {
+  const unsigned lane = (thread % kWarpThreads) ^ static_cast<unsigned>(mask);
+  if (lane >= kWarpThreads) {
+    fail("a shuffle with mask " + std::to_string(mask) + "; expected 0 .. 31");
   }
   Warp& warp = warps_[thread / kWarpThreads];
   auto& slots = warp.slots[count % 2];
   ++count;
-  const uint64_t tag = uint64_t{count} << 6 | static_cast<uint64_t>(kind) << 5 | static_cast<uint64_t>(operand);
+  const uint64_t tag = uint64_t{count} << 5 | static_cast<uint64_t>(mask);
   slots[thread % kWarpThreads].store(tag << 32 | value, std::memory_order_relaxed);
   meet(warp.shuffle, kWarpThreads, thread, kShuffle, false);
   const auto published = [&](unsigned source) {
     uint64_t slot = slots[source].load(std::memory_order_relaxed);
-    while (slot >> 38 != count) {  // stored before the meeting, yet perhaps not visible here: nothing is ordered
+    while (slot >> 37 != count) {  // stored before the meeting, yet perhaps not visible here: nothing is ordered
       slot = slots[source].load(std::memory_order_relaxed);
     }
     if (slot >> 32 != tag) {
@@ -55,7 +56,7 @@ uint32_t Block::shuffle(unsigned thread, uint32_t& count, uint32_t value, int la
     return slot;
   };
   published((thread + 1) % kWarpThreads);  // each lane looks at one other, and so all at all
-  return static_cast<uint32_t>(published(static_cast<unsigned>(lane)));
+  return static_cast<uint32_t>(published(lane));
 }
 
 // A thread that has arrived and must wait stops running; the last to arrive sets all of them running again. Its own

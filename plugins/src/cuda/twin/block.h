@@ -14,8 +14,6 @@ namespace serpent::cuda::twin {
 // Thrown through a kernel once its block has failed; carries nothing, since the block holds the message.
 struct Abandoned {};
 
-enum class Shuffle : uint32_t { kXor, kFrom };
-
 // A meeting point of a fixed number of threads, again and again.
 struct Barrier {
   std::atomic<uint32_t> phase{0};          // counts completed meetings; kFailed is set when the block fails
@@ -27,7 +25,7 @@ struct Warp {
   Barrier sync;
   // Shuffles order no memory on a GPU. So they do here: all their accesses are relaxed, and a race between lanes that
   // only a shuffle keeps apart is visible to ThreadSanitizer. A slot holds a lane's value and, above it, the number of
-  // the shuffle it belongs to with its kind; two banks, since a lane may be one shuffle ahead of another.
+  // the shuffle it belongs to with its mask; two banks, since a lane may be one shuffle ahead of another.
   Barrier shuffle;
   std::atomic<uint64_t> slots[2][kWarpThreads]{};
 };
@@ -39,7 +37,7 @@ class Block {
   // Each throws Abandoned when the block has failed, on this thread or another.
   void block_sync(unsigned thread, const char* name);
   void warp_sync(unsigned thread, const char* name);
-  uint32_t shuffle(unsigned thread, uint32_t& count, uint32_t value, int lane, Shuffle kind, int operand);
+  uint32_t shuffle_xor(unsigned thread, uint32_t& count, uint32_t value, int mask);
 
   void leave(unsigned thread);  // the kernel has returned on this thread
   [[noreturn]] void fail(const std::string& message);

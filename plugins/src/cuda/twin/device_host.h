@@ -46,16 +46,6 @@ constexpr bool omitted([[maybe_unused]] std::string_view name) {
 #endif
 }
 
-template <class V>
-V shuffle_as(V value, int lane, Shuffle kind, int operand) {
-  static_assert(sizeof(V) == 4 && std::is_trivially_copyable_v<V>);
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  bits = shuffle(bits, lane, kind, operand);
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-
 }  // namespace twin
 
 inline Index3 block_index() { return twin::current().block_index; }
@@ -66,17 +56,15 @@ inline unsigned char* shared_memory() { return twin::current().shared; }
 
 template <class V>
 V shuffle_xor(V value, int mask) {
-  const int own = static_cast<int>(thread_index() % kWarpThreads);
-  return twin::shuffle_as(value, own ^ mask, twin::Shuffle::kXor, mask);
-}
-
-template <class V>
-V shuffle_from(V value, int lane) {
-  return twin::shuffle_as(value, lane, twin::Shuffle::kFrom, 0);
+  static_assert(sizeof(V) == 4 && std::is_trivially_copyable_v<V>);
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  bits = twin::shuffle_xor(bits, mask);
+  std::memcpy(&value, &bits, 4);
+  return value;
 }
 
 inline float exp2_fast(float x) { return std::exp2(x); }
-inline float log2_fast(float x) { return std::log2(x); }
 inline float reciprocal_fast(float x) { return 1.0F / x; }
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 
@@ -101,20 +89,6 @@ inline void store(float value, BFloat16* p) {
   serpent::BFloat16 rounded;
   serpent::store(value, rounded);
   p->bits = rounded.bits;
-}
-
-template <class T>
-void load2(const T* p, float& a, float& b) {
-  twin::check_aligned("load2", p, 2 * sizeof(T));
-  a = load(p);
-  b = load(p + 1);
-}
-
-template <class T>
-void store2(float a, float b, T* p) {
-  twin::check_aligned("store2", p, 2 * sizeof(T));
-  store(a, p);
-  store(b, p + 1);
 }
 
 template <int kBytes>

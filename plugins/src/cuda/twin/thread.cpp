@@ -25,9 +25,9 @@ void warp_sync(const char* name) {
   thread.block->warp_sync(thread.index, name);
 }
 
-uint32_t shuffle(uint32_t value, int lane, Shuffle kind, int operand) {
+uint32_t shuffle_xor(uint32_t value, int mask) {
   Thread& thread = current();
-  return thread.block->shuffle(thread.index, thread.shuffles, value, lane, kind, operand);
+  return thread.block->shuffle_xor(thread.index, thread.shuffles, value, mask);
 }
 
 void check_aligned(const char* what, const void* pointer, size_t bytes) {

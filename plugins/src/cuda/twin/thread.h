@@ -34,7 +34,7 @@ void set_current(Thread* thread);
 
 void block_sync(const char* name);
 void warp_sync(const char* name);
-uint32_t shuffle(uint32_t value, int lane, Shuffle kind, int operand);
+uint32_t shuffle_xor(uint32_t value, int mask);
 void check_aligned(const char* what, const void* pointer, size_t bytes);
 void copy_async(void* shared, const void* global, size_t bytes);
 void copy_async_commit();
