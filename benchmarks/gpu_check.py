@@ -172,6 +172,12 @@ def build(record: Record, left: Callable[[], float]) -> None:
         record.problems.append("the build failed")
 
 
+def cached(name: str) -> str:
+    """An entry of the build's CMake cache."""
+    (value,) = re.findall(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
+    return str(value)
+
+
 def test(record: Record, seconds: float) -> None:
     """Run what needs a GPU, and the test that no kernel spills registers."""
     report = BUILD / "tests.xml"
@@ -199,12 +205,6 @@ def plugin(record: Record, seconds: float) -> None:
     record.plugin = f"{last} ({state})" if finished.returncode == 0 else f"failed: {last} ({state})"
     if finished.returncode != 0:
         record.problems.append(f"the plugin harness failed (it ended with {finished.returncode})")
-
-
-def cached(name: str) -> str:
-    """What the build's CMake cache holds under a name, or "unknown"."""
-    found = re.search(rf"^{name}:\w+=(.*)$", (BUILD / "CMakeCache.txt").read_text(), re.MULTILINE)
-    return found.group(1) if found else "unknown"
 
 
 def read_report(report: Path) -> dict[str, Any]:

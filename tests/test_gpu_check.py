@@ -55,11 +55,12 @@ class Machine:
         build, stage = self._script.BUILD, "compile"
         if "-S" in command:
             stage = "configure"
-            compiler = "CMAKE_CUDA_COMPILER:FILEPATH=/wheel/bin/nvcc"
-            cuda = "built by nvcc 13.0.88 for 90-real"
-            (build / "CMakeCache.txt").write_text(
-                f"{compiler}\nSERPENT_CUDA_STATE:INTERNAL={cuda}\nSERPENT_TENSORRT_STATE:INTERNAL={self.plugin}\n"
-            )
+            lines = {
+                "CMAKE_CUDA_COMPILER:FILEPATH": "/wheel/bin/nvcc",
+                "SERPENT_CUDA_STATE:INTERNAL": "built by nvcc 13.0.88 for 90-real",
+                "SERPENT_TENSORRT_STATE:INTERNAL": self.plugin,
+            }
+            (build / "CMakeCache.txt").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         elif "pytest" in command:
             stage = "tests"
             (build / "tests.xml").write_text(REPORT)

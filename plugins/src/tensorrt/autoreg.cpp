@@ -63,7 +63,7 @@ class GlobalLogger final : public nvinfer1::ILoggerFinder {
   GetLogger* get_logger_;
 };
 
-bool register_creators(const char* name, void* library) {
+void register_creators(const char* name, void* library) {
   auto* get_registry = symbol<nvinfer1::IPluginRegistry*()>(library, "getPluginRegistry");
   // By its name among the loaded ones, not by a symbol: every plugin library exports a getCreators.
   void* plugin = dlopen(kPluginLibrary, RTLD_LAZY | RTLD_NOLOAD);
@@ -72,7 +72,7 @@ bool register_creators(const char* name, void* library) {
   nvinfer1::IPluginRegistry* registry = get_registry != nullptr ? get_registry() : nullptr;
   if (registry == nullptr || get_creators == nullptr || set_logger_finder == nullptr) {
     say(std::string(registry == nullptr ? name : kPluginLibrary) + " lacks what registering needs");
-    return false;
+    return;
   }
   if (auto* get_logger = symbol<GlobalLogger::GetLogger>(library, "getLogger"); get_logger != nullptr) {
     set_logger_finder(new GlobalLogger(get_logger));  // for the rest of the process: plugins report to it
@@ -83,10 +83,9 @@ bool register_creators(const char* name, void* library) {
     if (!registry->registerCreator(*creators[i], kPluginNamespace)) {
       say(std::string(name) + " refused the plugin " + kPluginNamespace + "::" + kPluginName +
           ": is it registered already?");
-      return false;
+      return;
     }
   }
-  return true;
 }
 
 void register_everywhere() {

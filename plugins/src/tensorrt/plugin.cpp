@@ -6,6 +6,7 @@
 
 #include "cuda/scan_cuda.h"
 #include "identity.h"
+#include "parts.h"
 #include "report.h"
 #include "scan_tensors.h"
 #include "shape.h"
@@ -163,6 +164,10 @@ int32_t ScanPlugin::enqueue(const nvinfer1::PluginTensorDesc* input_descs,
     check_not_null(workspace, "workspace");
     const serpent_scan_tensors tensors{inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5], outputs[0]};
     check_tensors(shape, &tensors);
+    check_cuda_alignment(shape, tensors);
+    if (reinterpret_cast<uintptr_t>(workspace) % kPartAlignment != 0) {
+      refuse("workspace is not aligned to " + std::to_string(kPartAlignment) + " bytes");
+    }
     if (!choice_.has_value() || !same(choice_->shape, shape)) {
       choose(shape);
     }

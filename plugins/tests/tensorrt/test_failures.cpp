@@ -26,10 +26,10 @@ void test_refused_memory() {
             "onShapeChange") == 0);
   CHECK(with_each_allocation_refused(
             [&] {
-              char memory[8];
+              alignas(256) char memory[512];
               const void* inputs[] = {memory, memory, memory, memory, memory, memory};
-              void* outputs[] = {memory + 1};
-              return runtime_side(*plugin).enqueue(tensors.inputs(), tensors.output(), inputs, outputs, memory + 2,
+              void* outputs[] = {memory + 16};
+              return runtime_side(*plugin).enqueue(tensors.inputs(), tensors.output(), inputs, outputs, memory + 256,
                                                    nullptr) != 0;
             },
             "enqueue") == 0);

@@ -13,14 +13,15 @@ struct Addresses {
 };
 
 Addresses addresses() {
-  static std::array<char, 16> memory;
+  alignas(256) static std::array<char, 9 * 256> memory;
+  const auto place = [](size_t i) { return &memory[256 * i]; };
   Addresses found{};
   for (size_t i = 0; i < found.inputs.size(); ++i) {
-    found.inputs[i] = &memory[i];
+    found.inputs[i] = place(i);
   }
-  found.outputs[0] = &memory[6];
-  found.workspace = &memory[7];
-  found.stream = reinterpret_cast<cudaStream_t>(&memory[8]);
+  found.outputs[0] = place(6);
+  found.workspace = place(7);
+  found.stream = reinterpret_cast<cudaStream_t>(place(8));
   return found;
 }
 
@@ -113,6 +114,13 @@ void test_refusals() {
   missing.workspace = nullptr;
   CHECK(enqueue(*plugin, good, missing) != 0);
   CHECK_SAID("enqueue: workspace is NULL");
+  missing.workspace = static_cast<char*>(at.workspace) + 128;
+  CHECK(enqueue(*plugin, good, missing) != 0);
+  CHECK_SAID("enqueue: workspace is not aligned to 256 bytes");
+  missing = at;
+  missing.inputs[1] = static_cast<const char*>(at.inputs[1]) + 1;
+  CHECK(enqueue(*plugin, good, missing) != 0);
+  CHECK_SAID("enqueue: x_dbl is not aligned to its elements of 4 bytes");
   missing = at;
   missing.inputs[4] = nullptr;
   CHECK(enqueue(*plugin, good, missing) != 0);
