@@ -165,6 +165,7 @@ def test_options_of_the_builder_and_the_border(exported: list[dict[str, Any]], m
         (("--variant", "B", "--optimization-level", "6"), "6 is not in the range 0<=x<=5"),
         (("--variant", "B", "--profile", "64x64:32x96:128x128"), "not ordered"),
         (("--variant", "B", "--profile", "64x64:96"), "is not understood"),
+        (("--variant", "B", "--profile", "64:96:128", "--res", "64"), "--res 64 and --profile 64:96:128 both say"),
         (("--variant", "B", "--nonsense"), "serpent-export --help"),
     ],
 )

@@ -19,8 +19,9 @@ import pytest
 from exported import Exported
 from serpent.errors import ModelFileError, ParityError, UsageError
 from serpent.files import sha256_file
-from serpent.runtime import verify_file
+from serpent.runtime import open_session, verification, verify_file
 from serpent.runtime.onnx_file import GRAPH_DIGEST, METADATA_PREFIX, graph_digest
+from serpent.runtime.onnx_session import OnnxSession
 from serpent_cli.main import run_verify
 
 
@@ -119,6 +120,22 @@ def test_a_damaged_certificate(copied: Exported, change: Callable[[dict[str, Any
     edit(copied.manifest, change)
     with pytest.raises(ModelFileError, match=message):
         verify_file(copied.onnx)
+
+
+def test_a_plan_is_run_by_its_own_session(copied: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a stand-in for the GPU's session: what is asked of it, and that its result is what counts."""
+    asked: list[tuple[Any, ...]] = []
+
+    def opened(path: Path, device: str, *, scan: Any) -> Any:
+        asked.append((path, device, scan))
+        return open_session(copied.onnx)
+
+    monkeypatch.setattr(verification, "open_session", opened)
+    copied.plan.touch()
+    assert verify_file(copied.plan, "cuda:1").passed
+    assert asked == [(copied.plan, "cuda:1", None)]
+    monkeypatch.setattr(OnnxSession, "run", lambda _self, image: image)  # does nothing to the picture
+    assert not verify_file(copied.plan).passed
 
 
 def test_a_checkpoint_has_no_certificate(exported: Exported) -> None:

@@ -25,14 +25,9 @@ if TYPE_CHECKING:
 @click.option("--task", help="What the network restores.  [default: the checkpoint's, else deblur]")
 @click.option("--require-weights", is_flag=True, help="Fail without trained weights.")
 @click.option(
-    "--res",
-    "--profile",
-    "res",
-    default="512",
-    show_default=True,
-    metavar="SIZES",
-    help="Sizes in pixels: 512, 512x768 (height x width), 256:512:2048 (min:opt:max) or 256x256:512x768:1024x2048.",
+    "--res", help="Size in pixels: 512, 512x768 (height x width) or 256:512:2048 (min:opt:max).  [default: 512]"
 )
+@click.option("--profile", metavar="MIN:OPT:MAX", help="Instead of --res: sizes as 256x256:512x768:1024x2048.")
 @click.option("--batch", default="1", show_default=True, help="Pictures per run: 1, or 1:1:8 (min:opt:max).")
 @click.option(
     "--precision",
@@ -86,7 +81,8 @@ def export(
     weights: Path | None,
     task: str | None,
     require_weights: bool,
-    res: str,
+    res: str | None,
+    profile: str | None,
     batch: str,
     precision: str,
     io: str,
@@ -110,14 +106,18 @@ def export(
     numeric bound fails and leaves nothing behind.
     """
     from serpent.config import SerpentConfig
+    from serpent.errors import UsageError
     from serpent.extras import require
     from serpent.shapes import parse_profile
 
+    if res is not None and profile is not None:
+        raise UsageError(f"--res {res} and --profile {profile} both say the sizes", hint="give one of them")
+    sizes = res or profile or "512"
     # Before torch is loaded, which takes seconds: a mistyped size is answered at once. A checkpoint may have
     # a size rule of its own.
     config = SerpentConfig.from_variant(variant)
     if weights is None:
-        parse_profile(config, res, batch)
+        parse_profile(config, sizes, batch)
     with activity("loading PyTorch") as progress:
         require("torch", "torch", "serpent-export")
         for module in ("onnx", "onnxscript", "onnxruntime"):
@@ -135,7 +135,7 @@ def export(
             variant=variant.upper(),
             weights=weights,
             task=task,
-            resolution=res,
+            resolution=sizes,
             batch=batch,
             precision=precision,
             io=io,
