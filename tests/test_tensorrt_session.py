@@ -156,11 +156,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     found = SimpleNamespace(
         cuda=Cuda((9, 0), (8, 9)),
         tried=[],
+        reason="",
         engine=Engine({"image": kind, "restored": kind}),
         creator=SimpleNamespace(errors=Messages()),
         logger=SimpleNamespace(messages=messages, sentence=lambda: "; ".join(messages)),
     )
-    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _plan: found.engine)
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _plan: found.engine or messages.append(found.reason))
     module = SimpleNamespace(DataType=SimpleNamespace(FLOAT=kind), Runtime=lambda _logger: runtime)
     monkeypatch.setattr(tensorrt_loading, "require", lambda *_: found.cuda)
     monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module)
@@ -217,8 +218,7 @@ def test_a_failing_run_gives_the_reason_and_frees_everything(exported: Exporter,
 
 
 def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:
-    stand_in.engine = None
-    stand_in.logger.messages.append("the header is wrong")
+    stand_in.engine, stand_in.reason = None, "the header is wrong"
     with pytest.raises(EngineError, match=rf"TensorRT-RTX cannot load .*: the header is wrong\n.* or: {RUN_ONNX}$"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()

@@ -84,8 +84,12 @@ def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngin
     )
 
 
-def try_loading(file: PlanFile, device: int) -> None:
+def try_loading(file: PlanFile, device: int | None) -> None:
     """Load the plan in a process of its own, unless that went well before.
+
+    Args:
+        file: the plan.
+        device: CUDA's number of the GPU; None leaves CUDA alone.
 
     Raises:
         EngineError: the plan is refused, or the process died of it.
@@ -99,7 +103,7 @@ def try_loading(file: PlanFile, device: int) -> None:
     tensorrt_cache.store(known, b"")
 
 
-def _trial(file: PlanFile, device: int) -> str:
+def _trial(file: PlanFile, device: int | None) -> str:
     """Why the plan cannot be loaded; "" if it can."""
     spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device}
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
