@@ -131,8 +131,9 @@ def test_the_cuda_array_interface_is_read_too_and_its_stream_waited_for() -> Non
 )
 def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     device = HostDevice()
+    tensor = made(device)
     with pytest.raises(ArgumentError, match=message):
-        view_of(CudaArray(made(device).address, **changes), "image", device, 0)
+        view_of(CudaArray(tensor.address, **changes), "image", device, 0)
 
 
 def test_a_dense_array_may_give_its_strides() -> None:
