@@ -14,13 +14,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serpent.errors import EngineError
 from serpent.extras import require
 from serpent.runtime import tensorrt_cache
 from serpent.runtime.cuda_device import Cuda
 from serpent.runtime.tensorrt_adapter import TensorRTEngine
-from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, load, make_logger
+from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, Messages, load, make_logger
 from serpent.runtime.tensorrt_plugin import register
 
 _TRIAL_LIMIT_S = 300.0
@@ -37,6 +38,7 @@ class PlanFile:
         flavour: who loads it.
         version: of the flavour.
         target: the GPU's compute capability, such as "sm89".
+        embedded: the plan carries its plugin, native code that is to be run.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class PlanFile:
     flavour: Flavour
     version: str
     target: str
+    embedded: bool = False
 
     def entry(self, kind: str, *more: str) -> str:
         """Name of a cache entry of this plan on this kind of GPU."""
@@ -71,17 +74,25 @@ def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngin
         EngineError: TensorRT refuses it, or another plugin is in the way.
     """
     trt = load(file.flavour)
-    creator = register(trt)
-    creator.errors.clear()
     return TensorRTEngine(
         trt,
         file.flavour.title,
         file.path.read_bytes(),
-        plugin_errors=creator.errors,
+        plugin_errors=_register(trt, embedded=file.embedded),
         logger=make_logger(trt),
         cuda_graphs=cuda_graphs,
+        host_code=file.embedded,
         cache_entry=file.entry("runtime", gpu),
     )
+
+
+def _register(trt: Any, *, embedded: bool) -> Messages:
+    """Have the plugin ready, and return where its failures will be found."""
+    if embedded:  # two plugins of one name would be in each other's way
+        return Messages()
+    errors: Messages = register(trt).errors
+    errors.clear()
+    return errors
 
 
 def try_loading(file: PlanFile, device: int | None) -> None:
@@ -105,7 +116,7 @@ def try_loading(file: PlanFile, device: int | None) -> None:
 
 def _trial(file: PlanFile, device: int | None) -> str:
     """Why the plan cannot be loaded; "" if it can."""
-    spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device}
+    spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device, "embedded": file.embedded}
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     # An aborted process removes none of its temporary files; this folder goes with all of them.
     with tempfile.TemporaryDirectory(prefix="serpent-trial-") as scratch:
@@ -134,21 +145,26 @@ def _trial(file: PlanFile, device: int | None) -> str:
         return f"the process that tried it failed with exit code {run.returncode}: {last}"
 
 
-def trial(path: Path, flavour: Flavour, device: int | None) -> str:
+def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = False) -> str:
     """What the child does: load the plan and make a context; the reason why that cannot be, or "".
 
     Args:
         path: the plan.
         flavour: who loads it.
         device: CUDA's number of the GPU; None leaves CUDA alone.
+        embedded: the plan carries its plugin.
     """
     try:
         if device is not None:
             cuda_runtime(flavour).call("cudaSetDevice", device)
         trt = load(flavour)
-        creator = register(trt)
         engine = TensorRTEngine(
-            trt, flavour.title, path.read_bytes(), plugin_errors=creator.errors, logger=make_logger(trt)
+            trt,
+            flavour.title,
+            path.read_bytes(),
+            plugin_errors=_register(trt, embedded=embedded),
+            logger=make_logger(trt),
+            host_code=embedded,
         )
         engine.create_context().close()
     except EngineError as error:
@@ -173,7 +189,7 @@ def _signal_name(number: int) -> str:
 def main() -> None:
     """Serve one trial: JSON on stdin, one JSON line at the end of stdout."""
     spec = json.load(sys.stdin)
-    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"])
+    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"], embedded=spec["embedded"])
     sys.stdout.write("\n" + json.dumps({"reason": reason}) + "\n")
 
 
