@@ -53,7 +53,9 @@ def prepare(folder: Path, scratch: Path, kind: str, case: int) -> Path:
         if copy != target and not copy.exists() and (kind, copy.suffix) != ("onnx-alone", ".json"):
             shutil.copyfile(file, copy)
     target.write_bytes(damaged((folder / target.name).read_bytes(), case))
-    return scratch / f"{STEM}.onnx" if kind == "manifest" else target
+    if kind == "manifest":  # what it describes, in turns
+        return scratch / f"{STEM}.{'plan' if case % 2 else 'onnx'}"
+    return target
 
 
 def outcome(file: Path, original: Path, kind: str) -> str:

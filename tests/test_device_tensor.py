@@ -152,6 +152,18 @@ def test_another_gpu_and_a_copy_are_refused() -> None:
         made(here).__dlpack__(dl_device=(1, 0))
 
 
+def test_a_tensor_that_its_library_does_not_hand_over_is_refused() -> None:
+    class Reluctant:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+        def __dlpack__(self, **_: Any) -> Any:
+            return torch.zeros(1, requires_grad=True).__dlpack__()
+
+    with pytest.raises(ArgumentError, match=r"image cannot be handed over: .*grad"):
+        view_of(Reluctant(), "image", HostDevice(), 0)
+
+
 def test_streams_of_every_kind() -> None:
     assert stream_handle(None) == 0
     assert stream_handle(77) == 77

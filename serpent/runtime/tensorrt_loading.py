@@ -6,6 +6,7 @@ digest keeps damaged files out; what remains is tried once per plan, GPU and ver
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serpent.errors import EngineError
+from serpent.errors import EngineError, ModelFileError
 from serpent.extras import require
 from serpent.runtime import tensorrt_cache
 from serpent.runtime.cuda_device import Cuda
@@ -72,12 +73,16 @@ def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngin
 
     Raises:
         EngineError: TensorRT refuses it, or another plugin is in the way.
+        ModelFileError: the file has changed.
     """
+    plan = file.path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != file.sha256:
+        raise ModelFileError(f"{file.path} was changed while it was opened", hint="open it again")
     trt = load(file.flavour)
     return TensorRTEngine(
         trt,
         file.flavour.title,
-        file.path.read_bytes(),
+        plan,
         plugin_errors=_register(trt, embedded=file.embedded),
         logger=make_logger(trt),
         cuda_graphs=cuda_graphs,
