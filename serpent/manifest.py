@@ -62,6 +62,8 @@ class Manifest:
         entry = self.fields["files"].get(file.name, {})
         if "engine" not in entry:
             raise ModelFileError(f"{self.path} does not describe {file.name} as a plan", hint=_EXPORT_AGAIN)
+        if not isinstance(entry["engine"], dict):
+            raise ModelFileError(f"{self.path} is damaged: its engine is {entry['engine']!r}", hint=_EXPORT_AGAIN)
         return dict(entry["engine"])
 
     def check_digest(self, file: Path) -> None:

@@ -61,11 +61,27 @@ class ShapeProfile:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ShapeProfile:
-        batch, height, width = (Range(*fields[name]) for name in ("batch", "height", "width"))
-        return cls(batch, height, width, int(fields["multiple"]))
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: no such dictionary, as damaged files give them.
+        """
+        batch, height, width = (_stored_range(name, fields[name]) for name in ("batch", "height", "width"))
+        if type(fields["multiple"]) is not int or fields["multiple"] < 1:
+            raise ValueError(f"multiple is {fields['multiple']!r}")
+        return cls(batch, height, width, fields["multiple"])
 
     def _ranges(self) -> dict[str, Range]:
         return {"batch": self.batch, "height": self.height, "width": self.width}
+
+
+def _stored_range(name: str, sizes: Any) -> Range:
+    least, best, most = sizes
+    known = [size for size in (least, best, most) if size is not None]
+    whole = all(type(size) is int and size >= 1 for size in known)
+    if least is None or best is None or not whole or known != sorted(known):
+        raise ValueError(f"{name} is {sizes!r}")
+    return Range(least, best, most)
 
 
 def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> ShapeProfile:

@@ -156,11 +156,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     found = SimpleNamespace(
         cuda=Cuda((9, 0), (8, 9)),
         tried=[],
+        reason="",
         engine=Engine({"image": kind, "restored": kind}),
         creator=SimpleNamespace(errors=Messages()),
         logger=SimpleNamespace(messages=messages, sentence=lambda: "; ".join(messages)),
     )
-    runtime = SimpleNamespace(deserialize_cuda_engine=lambda _plan: found.engine)
+    found.runtime = runtime = SimpleNamespace(
+        deserialize_cuda_engine=lambda _plan: found.engine or messages.append(found.reason)
+    )
     module = SimpleNamespace(DataType=SimpleNamespace(FLOAT=kind), Runtime=lambda _logger: runtime)
     monkeypatch.setattr(tensorrt_loading, "require", lambda *_: found.cuda)
     monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module)
@@ -217,8 +220,7 @@ def test_a_failing_run_gives_the_reason_and_frees_everything(exported: Exporter,
 
 
 def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:
-    stand_in.engine = None
-    stand_in.logger.messages.append("the header is wrong")
+    stand_in.engine, stand_in.reason = None, "the header is wrong"
     with pytest.raises(EngineError, match=rf"TensorRT-RTX cannot load .*: the header is wrong\n.* or: {RUN_ONNX}$"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
@@ -281,6 +283,37 @@ def test_the_real_runtime_refuses_a_damaged_plan_without_ending_the_process(
     with pytest.raises(EngineError, match="TensorRT-RTX cannot load .*its header is no plan's"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
+
+
+@pytest.mark.usefixtures("gpu", "versions", "kernels")
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (
+            {"name": "Other"},
+            r"needs the plugin serpent::Other version 1; this package has serpent::SelectiveScan2D ver",
+        ),
+        ({"version": "2"}, "needs the plugin serpent::SelectiveScan2D version 2; this package has"),
+        ({"namespace": "else"}, "needs the plugin else::SelectiveScan2D version 1; this package has"),
+        ({"schema": 7}, "was built with workspace schema 7 of the plugin, this package has 1"),
+    ],
+)
+def test_another_plugin_is_refused(exported: Exporter, plugin: dict[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        TensorRTSession(exported(plugin=plugin))
+
+
+def test_a_plan_with_native_code_runs_only_where_that_is_allowed(
+    exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = exported(plugin={"embedded": True, "schema": 7})
+    with pytest.raises(UsageError, match=r"carries its plugin, native code.*\n.*allow_native_code=True"):
+        open_session(plan)
+    # Its own plugin is the only one: ours, of the same name, stays out of the registry.
+    monkeypatch.setattr(tensorrt_loading, "register", lambda _module: pytest.fail("registered"))
+    with open_session(plan, allow_native_code=True) as session:
+        assert session.info.device == "cuda:1"
+    assert stand_in.runtime.engine_host_code_allowed is True
 
 
 def test_the_session_imports_no_torch() -> None:

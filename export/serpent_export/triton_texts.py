@@ -59,7 +59,8 @@ def readme(
         lines += (
             [
                 f"The server is told to load `plugins/{plugin}` first (`--backend-config=tensorrt,plugins=...`):",
-                "without it, TensorRT cannot read the plan. Triton logs a library that does not load as an error and goes on.",
+                "without it, TensorRT cannot read the plan. A library that does not load is an error in Triton's log,",
+                "which then goes on without it.",
             ]
             if plugin
             else ["The plugin library was not built where this was exported: add it, and its flag, to start.sh."]

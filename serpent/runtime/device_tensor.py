@@ -108,7 +108,10 @@ def _from_dlpack(tensor: Any, name: str, stream: int) -> tuple[DeviceView, Shape
             f"{name} lies in host memory (DLPack device type {kind}); expected a GPU tensor",
             hint="call the session itself with numpy pictures: session(images)",
         )
-    capsule = tensor.__dlpack__(stream=stream or _DEFAULT_STREAM)
+    try:
+        capsule = tensor.__dlpack__(stream=stream or _DEFAULT_STREAM)
+    except (BufferError, RuntimeError) as error:  # a tensor that requires a gradient, for example
+        raise ArgumentError(f"{name} cannot be handed over: {' '.join(str(error).split())}") from None
     managed = ctypes.cast(_pointer_of(capsule, _CAPSULE), ctypes.POINTER(_DLManagedTensor)).contents
     raw = managed.tensor
     kinds = {code: letter for letter, code in _KINDS.items()}
@@ -162,20 +165,15 @@ class DeviceTensor:
         address: of its first element.
     """
 
-    def __init__(
-        self, device: Device, shape: Shape, dtype: str, *, address: int | None = None, owner: object = None
-    ) -> None:
+    def __init__(self, device: Device, shape: Shape, dtype: str) -> None:
         self.shape, self.dtype = shape, dtype
-        self._device, self._owner = device, owner
+        self._device = device
         self._stream = 0
         self._event = device.create_event()
         weakref.finalize(self, device.destroy_event, self._event).atexit = False
-        if address is None:
-            size = max(math.prod(shape), 1) * np.dtype(dtype).itemsize
-            address = device.allocate(size)
-            # At exit the driver frees everything, and may be gone before this would run.
-            weakref.finalize(self, device.free, address).atexit = False
-        self.address = address
+        self.address = device.allocate(max(math.prod(shape), 1) * np.dtype(dtype).itemsize)
+        # At exit the driver frees everything, and may be gone before this would run.
+        weakref.finalize(self, device.free, self.address).atexit = False
 
     def written_on(self, stream: int) -> None:
         """Note that what ``stream`` does until here gives the tensor its values."""

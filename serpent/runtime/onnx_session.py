@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, UsageError
 from serpent.runtime.border import from_border, to_border
+from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
 from serpent.runtime.onnx_split import ScanStep, split_at_scans
 from serpent.runtime.session import Session, SessionInfo
@@ -39,11 +40,11 @@ class RunTimes:
 
 
 class OnnxSession(Session):
-    """An exported ONNX file on the CPU.
+    """An exported ONNX file on the CPU or, where it is asked for, on a GPU.
 
     Args:
         path: a file written by ``serpent-export``; a manifest beside it must match it.
-        device: "auto" or "cpu".
+        device: "auto" and "cpu" are the CPU; "cuda" or "cuda:N" need onnxruntime-gpu and the native CUDA kernels.
         scan: "native" runs scans on the native library, "function" on the standard operators in the file
             (correct, many times slower); None takes the library if it is there and notes it if not.
         threads: one budget for ONNX Runtime and the scan; all available CPUs by default.
@@ -58,8 +59,12 @@ class OnnxSession(Session):
     def __init__(
         self, path: str | Path, device: str = "auto", *, scan: ScanChoice | None = None, threads: int | None = None
     ) -> None:
-        if device not in ("auto", "cpu"):
-            raise UsageError(f"device {device!r}: ONNX files run on the CPU in this version", hint="use --device cpu")
+        on_gpu = device not in ("auto", "cpu")
+        gpu = open_device(device) if on_gpu else None
+        if on_gpu and scan == "function":
+            raise UsageError(
+                f"scan 'function' was asked for on {device}; there the scan runs on the CUDA kernels alone"
+            )
         file = read_onnx(Path(path))
         if file.metadata["precision"] == "bf16":
             raise EngineError(
@@ -69,7 +74,11 @@ class OnnxSession(Session):
         inline = file.metadata.get("scan") == "inline"  # no scan nodes: the file has its own operators alone
         chosen, notes = choose_scan("function" if inline and scan is None else scan)
         self.times = RunTimes()
-        self._run: Runner | None = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
+        self._run: Runner | None
+        if gpu is not None:
+            self._run = CudaSplitRunner(file.model, gpu, self.times)
+        else:
+            self._run = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
         self.info = SessionInfo(
             path=Path(path),
             backend="onnxruntime",
@@ -78,7 +87,7 @@ class OnnxSession(Session):
             precision=file.metadata["precision"],
             weights=file.metadata["weights"],
             profile=file.profile,
-            device="cpu",
+            device="cpu" if gpu is None else f"cuda:{gpu.index}",
             scan=chosen,
             notes=notes,
             io=file.metadata.get("io", "f32-nchw"),
@@ -90,6 +99,8 @@ class OnnxSession(Session):
         return from_border(self._run(to_border(image, self.info.io)), self.info.io)
 
     def close(self) -> None:
+        if isinstance(self._run, CudaSplitRunner):
+            self._run.close()
         self._run = None
 
 

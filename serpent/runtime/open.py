@@ -23,6 +23,7 @@ def open_session(
     threads: int | None = None,
     contexts: int | None = None,
     cuda_graphs: bool | None = None,
+    allow_native_code: bool | None = None,
 ) -> Session:
     """Load a model file for inference.
 
@@ -33,6 +34,7 @@ def open_session(
         threads: CPU threads, for ``.safetensors`` and ``.onnx`` only; all available ones by default.
         contexts: how many runs of a ``.plan`` may go on at once, each with memory of its own; 2 by default.
         cuda_graphs: replay repeated runs of a ``.plan`` as CUDA graphs; off by default.
+        allow_native_code: run a ``.plan`` that carries its plugin, which is native code; off by default.
 
     Raises:
         UsageError: a kind of file that cannot be run, or an option that its backend does not have.
@@ -58,7 +60,7 @@ def open_session(
         raise UsageError(f"threads {threads} was asked for {path}; a plan runs on the GPU and has no such choice")
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}; expected at least 1")
-    for_plans = {"contexts": contexts, "cuda_graphs": cuda_graphs}
+    for_plans = {"contexts": contexts, "cuda_graphs": cuda_graphs, "allow_native_code": allow_native_code}
     given: dict[str, Any] = {name: value for name, value in for_plans.items() if value is not None}
     if given and suffix != ".plan":
         raise UsageError(f"{', '.join(given)} was given for {path}; only .plan files have such a choice")

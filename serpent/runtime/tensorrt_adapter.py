@@ -38,6 +38,7 @@ class TensorRTEngine:
         plugin_errors: what the plugin says, a ``Messages``.
         logger: of :func:`serpent.runtime.tensorrt_library.make_logger`.
         cuda_graphs: let TensorRT-RTX replay runs as CUDA graphs; TensorRT has nobody's help in this.
+        host_code: run native code that the plan carries (its plugin).
         cache_entry: name of the cache entry for what TensorRT-RTX compiles; nothing is kept without it.
 
     Raises:
@@ -53,13 +54,15 @@ class TensorRTEngine:
         plugin_errors: Any,
         logger: Any,
         cuda_graphs: bool = False,
+        host_code: bool = False,
         cache_entry: str | None = None,
     ) -> None:
         self._title, self._plugin_errors, self._logger = title, plugin_errors, logger
         self.captures_itself = hasattr(trt, "CudaGraphStrategy")
         self._take_messages()
-        # Plans may carry native code; the runtime's default, which refuses it, stays.
         runtime = trt.Runtime(logger)
+        if host_code:  # otherwise the runtime's default stays, which refuses it
+            runtime.engine_host_code_allowed = True
         self._check_header(trt, runtime, plan)
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:

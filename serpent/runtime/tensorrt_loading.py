@@ -6,6 +6,7 @@ digest keeps damaged files out; what remains is tried once per plan, GPU and ver
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -14,13 +15,14 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from serpent.errors import EngineError
+from serpent.errors import EngineError, ModelFileError
 from serpent.extras import require
 from serpent.runtime import tensorrt_cache
 from serpent.runtime.cuda_device import Cuda
 from serpent.runtime.tensorrt_adapter import TensorRTEngine
-from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, load, make_logger
+from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, Messages, load, make_logger
 from serpent.runtime.tensorrt_plugin import register
 
 _TRIAL_LIMIT_S = 300.0
@@ -37,6 +39,7 @@ class PlanFile:
         flavour: who loads it.
         version: of the flavour.
         target: the GPU's compute capability, such as "sm89".
+        embedded: the plan carries its plugin, native code that is to be run.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class PlanFile:
     flavour: Flavour
     version: str
     target: str
+    embedded: bool = False
 
     def entry(self, kind: str, *more: str) -> str:
         """Name of a cache entry of this plan on this kind of GPU."""
@@ -69,23 +73,39 @@ def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngin
 
     Raises:
         EngineError: TensorRT refuses it, or another plugin is in the way.
+        ModelFileError: the file has changed.
     """
+    plan = file.path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != file.sha256:
+        raise ModelFileError(f"{file.path} was changed while it was opened", hint="open it again")
     trt = load(file.flavour)
-    creator = register(trt)
-    creator.errors.clear()
     return TensorRTEngine(
         trt,
         file.flavour.title,
-        file.path.read_bytes(),
-        plugin_errors=creator.errors,
+        plan,
+        plugin_errors=_register(trt, embedded=file.embedded),
         logger=make_logger(trt),
         cuda_graphs=cuda_graphs,
+        host_code=file.embedded,
         cache_entry=file.entry("runtime", gpu),
     )
 
 
-def try_loading(file: PlanFile, device: int) -> None:
+def _register(trt: Any, *, embedded: bool) -> Messages:
+    """Have the plugin ready, and return where its failures will be found."""
+    if embedded:  # two plugins of one name would be in each other's way
+        return Messages()
+    errors: Messages = register(trt).errors
+    errors.clear()
+    return errors
+
+
+def try_loading(file: PlanFile, device: int | None) -> None:
     """Load the plan in a process of its own, unless that went well before.
+
+    Args:
+        file: the plan.
+        device: CUDA's number of the GPU; None leaves CUDA alone.
 
     Raises:
         EngineError: the plan is refused, or the process died of it.
@@ -99,9 +119,9 @@ def try_loading(file: PlanFile, device: int) -> None:
     tensorrt_cache.store(known, b"")
 
 
-def _trial(file: PlanFile, device: int) -> str:
+def _trial(file: PlanFile, device: int | None) -> str:
     """Why the plan cannot be loaded; "" if it can."""
-    spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device}
+    spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device, "embedded": file.embedded}
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     # An aborted process removes none of its temporary files; this folder goes with all of them.
     with tempfile.TemporaryDirectory(prefix="serpent-trial-") as scratch:
@@ -130,21 +150,26 @@ def _trial(file: PlanFile, device: int) -> str:
         return f"the process that tried it failed with exit code {run.returncode}: {last}"
 
 
-def trial(path: Path, flavour: Flavour, device: int | None) -> str:
+def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = False) -> str:
     """What the child does: load the plan and make a context; the reason why that cannot be, or "".
 
     Args:
         path: the plan.
         flavour: who loads it.
         device: CUDA's number of the GPU; None leaves CUDA alone.
+        embedded: the plan carries its plugin.
     """
     try:
         if device is not None:
             cuda_runtime(flavour).call("cudaSetDevice", device)
         trt = load(flavour)
-        creator = register(trt)
         engine = TensorRTEngine(
-            trt, flavour.title, path.read_bytes(), plugin_errors=creator.errors, logger=make_logger(trt)
+            trt,
+            flavour.title,
+            path.read_bytes(),
+            plugin_errors=_register(trt, embedded=embedded),
+            logger=make_logger(trt),
+            host_code=embedded,
         )
         engine.create_context().close()
     except EngineError as error:
@@ -169,7 +194,7 @@ def _signal_name(number: int) -> str:
 def main() -> None:
     """Serve one trial: JSON on stdin, one JSON line at the end of stdout."""
     spec = json.load(sys.stdin)
-    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"])
+    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"], embedded=spec["embedded"])
     sys.stdout.write("\n" + json.dumps({"reason": reason}) + "\n")
 
 

@@ -25,6 +25,11 @@ class PlanNeeds:
     targets: tuple[str, ...]
     plugin: dict[str, Any]
 
+    @property
+    def embedded(self) -> bool:
+        """The plan carries its plugin as native code."""
+        return bool(self.plugin.get("embedded", False))
+
 
 def read_needs(path: Path, engine: dict[str, Any]) -> PlanNeeds:
     """The manifest's ``engine`` entry.
@@ -44,13 +49,19 @@ def read_needs(path: Path, engine: dict[str, Any]) -> PlanNeeds:
     return PlanNeeds(flavour, version, tuple(targets), plugin)
 
 
-def check_machine(path: Path, needs: PlanNeeds) -> None:
-    """Refuse, before anything heavy is loaded, a plan that cannot run here.
+def check_machine(path: Path, needs: PlanNeeds, *, allow_native_code: bool) -> None:
+    """Refuse, before anything heavy is loaded, a plan that cannot run here, or that may not run its own code.
 
     Raises:
+        UsageError: the plan carries native code, and ``allow_native_code`` is off.
         EngineError: no GPU, none that the plan is for, another version of TensorRT, or no fitting plugin.
         MissingExtraError: the flavour is not installed.
     """
+    if needs.embedded and not allow_native_code:
+        raise UsageError(
+            f"{path} carries its plugin, native code that would run in this process",
+            hint="if you trust where it comes from: open_session(path, allow_native_code=True)",
+        )
     flavour, targets = needs.flavour, needs.targets
     survey = survey_gpus()
     if not survey.gpus:
@@ -69,7 +80,8 @@ def check_machine(path: Path, needs: PlanNeeds) -> None:
         raise EngineError(
             f"{path} was built for {', '.join(targets)}; this machine has {present}", hint=or_onnx(path, BUILD_AGAIN)
         )
-    _check_plugin(path, needs.plugin)
+    if not needs.embedded:
+        _check_plugin(path, needs.plugin)
 
 
 def _check_plugin(path: Path, plugin: dict[str, Any]) -> None:

@@ -64,12 +64,10 @@ class LanePool:
             self._changed.wait_for(lambda: self._closed or self._free or self._lanes < self._size)
             if self._closed:
                 raise SerpentError(self._closed_message, hint="open it again with open_session")
-            for lane in self._free:
-                if lane.shape == shape:
-                    self._free.remove(lane)
-                    return lane
-            if self._lanes == self._size:
-                return self._free.pop(0)
+            if self._free:
+                lane = next((lane for lane in self._free if lane.shape == shape), self._free[0])
+                self._free.remove(lane)
+                return lane
             self._lanes += 1  # made outside the lock, since that takes time
         try:
             return self._make()

@@ -34,20 +34,29 @@ class TensorRTSession(Session):
             shape, from its first use on.
         cuda_graphs: replay repeated runs of one shape as CUDA graphs, which helps where launching kernels takes
             longer than running them.
+        allow_native_code: run a plan that carries its plugin (``serpent-export --embed-plugin``), which is native code.
 
     Raises:
-        UsageError: no such device, or no positive number of contexts.
+        UsageError: no such device, no positive number of contexts, or native code that was not allowed.
         ModelFileError: the manifest or the plan is missing, changed or damaged.
         MissingExtraError: the plan's flavour of TensorRT is not installed.
         EngineError: the plan cannot run on this machine, or with what is installed here.
     """
 
-    def __init__(self, path: Path, device: str = "auto", *, contexts: int = 2, cuda_graphs: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: str = "auto",
+        *,
+        contexts: int = 2,
+        cuda_graphs: bool = False,
+        allow_native_code: bool = False,
+    ) -> None:
         if contexts < 1:
             raise UsageError(f"contexts is {contexts}; expected at least 1")
         manifest = load_manifest(manifest_path(path))
         manifest.check_digest(path)
-        engine, gpu = open_plan(path, manifest, device, cuda_graphs=cuda_graphs)
+        engine, gpu = open_plan(path, manifest, device, cuda_graphs=cuda_graphs, allow_native_code=allow_native_code)
         self._contexts = contexts
         self._runner = PlanRunner(
             engine,
@@ -111,18 +120,20 @@ class TensorRTSession(Session):
         self._runner.close()
 
 
-def open_plan(path: Path, manifest: Manifest, device: str, *, cuda_graphs: bool) -> tuple[Engine, Device]:
+def open_plan(
+    path: Path, manifest: Manifest, device: str, *, cuda_graphs: bool, allow_native_code: bool
+) -> tuple[Engine, Device]:
     """Check everything that a plan needs here, then load it.
 
     Raises:
         SerpentError: as :class:`TensorRTSession` says.
     """
     needs = read_needs(path, manifest.engine(path))
-    check_machine(path, needs)
+    check_machine(path, needs, allow_native_code=allow_native_code)
     cuda = cuda_runtime(needs.flavour)
     index = choose_device(cuda, path, device, needs.targets)
     digest = str(manifest.fields["files"][path.name]["sha256"])
-    file = PlanFile(path, digest, needs.flavour, needs.version, cuda.target(index))
+    file = PlanFile(path, digest, needs.flavour, needs.version, cuda.target(index), needs.embedded)
     try:
         try_loading(file, index)
         gpu = CudaDevice(cuda, index)

@@ -1,0 +1,251 @@
+"""Loading a plan: tried once by a process of its own, whose death is an error; what TensorRT says is passed on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serpent.errors import EngineError
+from serpent.runtime import tensorrt_cache, tensorrt_loading
+from serpent.runtime.tensorrt_adapter import TensorRTContext, TensorRTEngine
+from serpent.runtime.tensorrt_library import RTX, Messages, installed_version
+from serpent.runtime.tensorrt_loading import PlanFile, try_loading
+
+needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> PlanFile:
+    path = tmp_path / "a.plan"
+    path.write_bytes(b"a plan")
+    return PlanFile(path, "00" * 32, RTX, "1.7.1.116", "sm89")
+
+
+def child_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str) -> Path:
+    """Let the trial run this program instead; returns the file in which it counts its starts."""
+    starts = tmp_path / "starts"
+    program = tmp_path / "trial_program.py"
+    program.write_text(f"import json, os, sys, time\nopen({str(starts)!r}, 'a').write('x')\n{does}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(tensorrt_loading, "__name__", "trial_program")
+    return starts
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_plan_that_ends_its_process_is_an_error(
+    file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    starts = child_that(monkeypatch, tmp_path, f"os.kill(os.getpid(), {int(number)})")
+    for _ in range(2):  # and is not remembered as good
+        with pytest.raises(
+            EngineError,
+            match=rf"TensorRT-RTX cannot load .*a\.plan: the process that tried it was ended by .* {number.name}$",
+        ):
+            try_loading(file, 0)
+    assert starts.read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        ("print(json.dumps({'reason': 'the header is wrong'}))", r"cannot load .*a\.plan: the header is wrong$"),
+        ("sys.exit('no room')", "failed with exit code 1: no room"),
+        ("pass", "failed with exit code 0: it said nothing"),
+        ("time.sleep(60)", "had not ended after 1 s"),
+    ],
+)
+def test_other_failures_of_a_trial_are_errors_too(
+    file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, message: str
+) -> None:
+    child_that(monkeypatch, tmp_path, does)
+    monkeypatch.setattr(tensorrt_loading, "_TRIAL_LIMIT_S", 1.0)
+    with pytest.raises(EngineError, match=message):
+        try_loading(file, 0)
+
+
+def test_a_plan_that_loaded_is_not_tried_again(file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = child_that(monkeypatch, tmp_path, "print('noise'); print(json.dumps({'reason': ''}))")
+    for _ in range(3):
+        try_loading(file, 0)
+    assert starts.read_text() == "x"
+    try_loading(PlanFile(file.path, "11" * 32, file.flavour, file.version, file.target), 0)
+    try_loading(PlanFile(file.path, file.sha256, file.flavour, "1.8.0", file.target), 0)
+    try_loading(PlanFile(file.path, file.sha256, file.flavour, file.version, "sm86"), 0)
+    assert starts.read_text() == "xxxx"
+
+
+@needs_rtx
+def test_the_real_child_answers_on_a_machine_without_a_gpu_or_with_one(file: PlanFile) -> None:
+    with pytest.raises(
+        EngineError, match=r"cannot load .*a\.plan: (the NVIDIA driver is too old|cudaSetDevice|its header)"
+    ):
+        try_loading(file, 0)
+
+
+def module(**changes: Any) -> Any:
+    """TensorRT-RTX as far as an engine needs it."""
+    names = ("VERSION_MISMATCH", "UNSUPPORTED_CC", "OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME", "INSUFFICIENT_GPU_MEMORY")
+    findings = {name: 1 << index for index, name in enumerate((*names, "MALFORMED_ENGINE", "CUDA_ERROR"))}
+    made = SimpleNamespace(
+        EngineValidity=SimpleNamespace(VALID=0, SUBOPTIMAL=1, INVALID=2),
+        EngineInvalidityDiagnostics=SimpleNamespace(__members__=findings),
+        CudaGraphStrategy=SimpleNamespace(DISABLED="off", WHOLE_GRAPH_CAPTURE="on"),
+        verdict=(0, 0),
+        cache=Cache(),
+        config=None,
+    )
+    made.engine = SimpleNamespace(
+        create_runtime_config=lambda: _config(made),
+        create_execution_context=lambda config: SimpleNamespace(config=config),
+        device_memory_size_v2=5,
+    )
+    made.Runtime = lambda _logger: SimpleNamespace(
+        engine_header_size=4,
+        get_engine_validity=lambda header: made.verdict if header == b"a pl" else (2, 32),
+        deserialize_cuda_engine=lambda _plan: made.engine,
+    )
+    vars(made).update(changes)
+    return made
+
+
+class Cache:
+    def __init__(self) -> None:
+        self.content, self.accepts = b"compiled", True
+        self.given: list[bytes] = []
+
+    def deserialize(self, content: bytes) -> bool:
+        self.given.append(content)
+        return self.accepts
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+def _config(made: Any) -> Any:
+    made.config = SimpleNamespace(
+        create_runtime_cache=lambda: made.cache, set_runtime_cache=lambda cache: setattr(made, "set", cache)
+    )
+    return made.config
+
+
+def load(trt: Any, **options: Any) -> TensorRTEngine:
+    logger = SimpleNamespace(messages=Messages())
+    return TensorRTEngine(trt, "TensorRT-RTX", b"a plan", plugin_errors=Messages(), logger=logger, **options)
+
+
+@pytest.mark.parametrize(
+    ("finding", "says"),
+    [
+        (1, "it was built with another version of TensorRT-RTX"),
+        (2, "it was not built for this GPU's compute capability"),
+        (4, "the NVIDIA driver is older than it needs"),
+        (8, "the installed CUDA runtime is older than it needs"),
+        (16, "the GPU has too little memory for it"),
+        (32, "its header is no plan's: the file is damaged or something else"),
+        (1 | 4, "it was built with another version of TensorRT-RTX; the NVIDIA driver is older than it needs"),
+    ],
+)
+def test_each_finding_of_the_header_check_is_one_sentence(finding: int, says: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        load(module(verdict=(2, finding)))
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("verdict", [(0, 0), (1, 2), (2, 64), (2, 0)])
+def test_a_header_without_a_finding_of_its_own_is_left_to_loading(verdict: tuple[int, int]) -> None:
+    assert load(module(verdict=verdict)).context_bytes == 5
+
+
+@pytest.mark.parametrize(("asked", "strategy"), [(False, "off"), (True, "on")])
+def test_cuda_graphs_are_tensorrt_rtxs_own_setting_and_off_unless_asked_for(asked: bool, strategy: str) -> None:
+    trt = module()
+    engine = load(trt, cuda_graphs=asked)
+    assert engine.captures_itself
+    assert trt.config.cuda_graph_strategy == strategy
+    context = engine.create_context()
+    assert context._context.config is trt.config  # type: ignore[attr-defined]
+
+
+def test_what_was_compiled_is_kept_and_used_again() -> None:
+    first = module()
+    engine = load(first, cache_entry="runtime-x")
+    assert (first.cache.given, first.set) == ([], first.cache)
+    engine.save_cache()
+    assert tensorrt_cache.load("runtime-x") == b"compiled"
+    again = module()
+    engine = load(again, cache_entry="runtime-x")
+    assert again.cache.given == [b"compiled"]
+    again.cache.content = b"compiled more"
+    engine.save_cache()
+    engine.close()
+    engine.save_cache()  # nothing left to keep
+    assert tensorrt_cache.load("runtime-x") == b"compiled more"
+
+
+def test_a_cache_that_tensorrt_refuses_is_replaced() -> None:
+    tensorrt_cache.store("runtime-x", b"of another driver")
+    trt = module()
+    trt.cache.accepts = False
+    load(trt, cache_entry="runtime-x").save_cache()
+    assert tensorrt_cache.load("runtime-x") == b"compiled"
+
+
+def test_tensorrt_without_these_settings_is_given_none_of_them() -> None:
+    trt = module()
+    del trt.CudaGraphStrategy
+    trt.engine.create_execution_context = lambda *given: SimpleNamespace(given=given)
+    engine = load(trt, cuda_graphs=True)
+    assert not engine.captures_itself
+    assert engine.create_context()._context.given == ()  # type: ignore[attr-defined]
+    engine.save_cache()
+
+
+def test_a_context_is_for_one_thread_at_a_time_and_not_for_afterwards() -> None:
+    raw = SimpleNamespace(set_tensor_address=lambda *_: True, set_input_shape=lambda *_: True)
+    context = TensorRTContext(raw, lambda: "")
+
+    def enter_again(_stream: int) -> bool:
+        with pytest.raises(EngineError, match="two threads use one execution context"):
+            context.set_shape((1, 3, 8, 8))
+        return True
+
+    raw.execute_async_v3 = enter_again
+    context.enqueue(1, 2, 3)
+    context.set_shape((1, 3, 8, 8))
+    context.close()
+    with pytest.raises(EngineError, match="closed"):
+        context.enqueue(1, 2, 3)
+
+
+@pytest.mark.parametrize("said", ["", "the scan failed"])
+def test_a_failed_run_or_a_plugins_complaint_is_an_error(said: str) -> None:
+    raw = SimpleNamespace(
+        set_tensor_address=lambda *_: True, set_input_shape=lambda *_: True, execute_async_v3=lambda _: bool(said)
+    )
+    words = iter(["", said])
+    context = TensorRTContext(raw, lambda: next(words))
+    context.set_shape((1, 3, 8, 8))
+    with pytest.raises(EngineError, match=rf"failed on an image of shape \(1, 3, 8, 8\): {said or 'no reason'}"):
+        context.enqueue(1, 2, 3)
+
+
+def test_messages_belong_to_the_thread_that_they_came_in() -> None:
+    messages = Messages()
+    messages.append("ours")
+    other = threading.Thread(target=lambda: messages.append("theirs"))
+    other.start()
+    other.join()
+    assert list(messages) == ["ours", "theirs"]
+    assert messages.take() == ["ours"]
+    assert messages == ["theirs"]
+    assert messages.take() == []
