@@ -21,7 +21,7 @@ ALLOWED = {
     "tensorrt": ("serpent/runtime/tensorrt_",),
     "tensorrt_rtx": ("serpent/runtime/tensorrt_",),
     "polygraphy": ("serpent/runtime/tensorrt_",),
-    "cuda": ("serpent/runtime/tensorrt_",),
+    "cuda": ("serpent/runtime/cuda_device.py",),
 }
 
 

@@ -115,8 +115,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, device: HostDevice) -> StandIn:
     library.scan_cpu = real.scan_cpu
     monkeypatch.setattr(onnx_cuda, "ort", found)
     monkeypatch.setattr(native, "library", lambda: library)
-    monkeypatch.setattr(onnx_cuda, "require", lambda *_: None)
-    monkeypatch.setattr(onnx_cuda, "Cuda", lambda _runtime: SimpleNamespace(count=lambda: 2))
+    monkeypatch.setattr(onnx_cuda, "load_cuda", lambda *_: SimpleNamespace(count=lambda: 2))
     monkeypatch.setattr(onnx_cuda, "CudaDevice", lambda _cuda, _index: device)
     return found
 

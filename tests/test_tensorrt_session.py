@@ -18,7 +18,7 @@ from serpent import native
 from serpent.config import SerpentConfig
 from serpent.errors import EngineError, MissingExtraError, ModelFileError, SerpentError, UsageError
 from serpent.files import sha256_file
-from serpent.runtime import open_session, tensorrt_loading, tensorrt_machine, tensorrt_session
+from serpent.runtime import cuda_device, open_session, tensorrt_loading, tensorrt_machine, tensorrt_session
 from serpent.runtime.tensorrt_library import RTX, Messages, installed_version, load, make_logger
 from serpent.runtime.tensorrt_session import TensorRTSession
 from serpent.shapes import parse_profile
@@ -165,7 +165,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
         deserialize_cuda_engine=lambda _plan: found.engine or messages.append(found.reason)
     )
     module = SimpleNamespace(DataType=SimpleNamespace(FLOAT=kind), Runtime=lambda _logger: runtime)
-    monkeypatch.setattr(tensorrt_loading, "require", lambda *_: found.cuda)
+    monkeypatch.setattr(cuda_device, "require", lambda *_: found.cuda)
     monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module)
     monkeypatch.setattr(tensorrt_loading, "register", lambda _module: found.creator)
     monkeypatch.setattr(tensorrt_loading, "make_logger", lambda _module: found.logger)

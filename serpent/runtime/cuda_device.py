@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serpent.errors import EngineError
+from serpent.extras import require
 from serpent.runtime.gpu import target_name
 
 _MIB = 2**20
@@ -50,6 +51,19 @@ class Cuda:
         kind = self.runtime.cudaDeviceAttr
         attributes = (kind.cudaDevAttrComputeCapabilityMajor, kind.cudaDevAttrComputeCapabilityMinor)
         return target_name(*(int(self.call("cudaDeviceGetAttribute", attribute, device)) for attribute in attributes))
+
+
+def load_cuda(extra: str, purpose: str) -> Cuda:
+    """The CUDA runtime through its bindings.
+
+    Args:
+        extra: of this package, that brings them.
+        purpose: what needs them, the subject of an error's sentence.
+
+    Raises:
+        MissingExtraError: not installed.
+    """
+    return Cuda(require("cuda.bindings.runtime", extra, purpose))
 
 
 class CudaDevice:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, SerpentError, UsageError
-from serpent.extras import install_command, require
-from serpent.runtime.cuda_device import Cuda, CudaDevice
+from serpent.extras import install_command
+from serpent.runtime.cuda_device import CudaDevice, load_cuda
 from serpent.runtime.onnx_file import serialize
 from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
 from serpent.runtime.tensorrt_engine import Device
@@ -55,7 +55,7 @@ def open_device(device: str) -> Device:
             f"device {device!r}: the native library {library.path} was built without CUDA kernels",
             hint="reinstall on a machine with the CUDA toolkit (nvcc), or use --device cpu",
         )
-    cuda = Cuda(require("cuda.bindings.runtime", "onnx-gpu", "running an ONNX file on the GPU"))
+    cuda = load_cuda("onnx-gpu", "running an ONNX file on the GPU")
     number, count = int(index or 0), cuda.count()
     if number >= count:
         raise UsageError(f"device {device!r}: CUDA sees {count} GPUs, numbered from 0")

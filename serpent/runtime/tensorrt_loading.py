@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from serpent.errors import EngineError, ModelFileError
-from serpent.extras import require
 from serpent.runtime import tensorrt_cache
-from serpent.runtime.cuda_device import Cuda
+from serpent.runtime.cuda_device import Cuda, load_cuda
 from serpent.runtime.tensorrt_adapter import TensorRTEngine
 from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, Messages, load, make_logger
 from serpent.runtime.tensorrt_plugin import register
@@ -60,7 +59,7 @@ def cuda_runtime(flavour: Flavour) -> Cuda:
     Raises:
         MissingExtraError: not installed.
     """
-    return Cuda(require("cuda.bindings.runtime", flavour.key, "running a plan"))
+    return load_cuda(flavour.key, "running a plan")
 
 
 def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngine:
