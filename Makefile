@@ -33,6 +33,8 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plug
 	@echo "installing into $(VENV) (the first time this downloads torch and takes minutes)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
 		--config-settings=cmake.define.SERPENT_CUDA=$(CUDA) -e '.[$(EXTRAS)]'
+	@# For its protobuf alone; what it would bring along is older than what the project uses.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps tritonclient==2.73.0
 	@touch $@
 
 demo: $(STAMP) ## Export a small network and restore a degraded photograph with it

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("serpent", "export", "cli", "plugins", "tests", "examples", "benchmarks", "cmake", ".ci")
+FOLDERS = ("serpent", "export", "cli", "plugins", "tests", "examples", "benchmarks", "cmake", "docs", ".ci")
 SOURCE_SUFFIXES = {".py", ".cpp", ".c", ".h", ".hpp", ".cu", ".cuh", ".cmake"}
 MAX_LINES = 400
 
