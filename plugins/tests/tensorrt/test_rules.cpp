@@ -162,7 +162,7 @@ void test_refused_shapes() {
   refused(4, 2, 65);
   CHECK_SAID("configurePlugin: d_state is 65; expected >= 1 and <= 64");
   refused(2, 2, int64_t{1} << 62);
-  CHECK_SAID("configurePlugin: dt_rank is 4611686018427387904; expected >= 1 and <= 256");
+  CHECK_SAID("configurePlugin: dt_rank is 4611686018427387904; expected >= 1 and <= 64");
   refused(0, 1, 0);
   CHECK_SAID("configurePlugin: height is 0; expected >= 1");
   refused(0, 0, -1);
