@@ -174,7 +174,7 @@ def test_enqueue_without_cuda_kernels_says_so(trt: Any, creator: Any, scan: Any)
     if native.library().has_cuda:
         pytest.skip("this native library has the CUDA kernels")
     with pytest.raises(NativeLibraryError, match="CUDA"):
-        scan.enqueue(descriptions(trt, ["FLOAT"] * 6), [], [1, 2, 3, 4, 5, 6], [7], 8, 9)
+        scan.enqueue(descriptions(trt, ["FLOAT"] * 6), [], [256] * 6, [512], 1024, 9)
     (said,) = creator.errors
     assert "CUDA" in said
 
