@@ -44,7 +44,7 @@ def build(pytestconfig: pytest.Config) -> Build:
     built = re.fullmatch(r"built by nvcc [\d.]+ for (.*)", state)
     if built is None:
         pytest.skip(f"CUDA kernels: {state}")
-    return Build(folder, tuple(built.group(1).split(";")))
+    return Build(folder.resolve(), tuple(built.group(1).split(";")))
 
 
 @pytest.fixture(scope="module")
