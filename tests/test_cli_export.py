@@ -87,6 +87,8 @@ def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatc
             "engine": "auto",
             "targets": None,
             "options": EngineOptions(),
+            "ort_trt": False,
+            "triton": None,
             "require_weights": False,
             "overwrite": False,
         }

@@ -76,6 +76,7 @@ def test_the_logger_keeps_errors_only_and_each_once() -> None:
     trt = library.load(RTX)
     logger = library.make_logger(trt)
     severity = trt.ILogger.Severity
+    logger.sentence()
     assert logger.sentence() == ""
     for kind, message in [
         (severity.WARNING, "a warning"),
@@ -85,6 +86,8 @@ def test_the_logger_keeps_errors_only_and_each_once() -> None:
     ]:
         logger.log(kind, message)
     assert logger.sentence() == "first line; second"
+    assert logger.sentence() == ""
+    assert library.make_logger(trt) is logger
 
 
 @needs_rtx

@@ -101,9 +101,10 @@ class TensorRTEngine:
         return TensorRTContext(context, self._take_messages)
 
     def save_cache(self) -> None:
-        if self._cache is None or self._cache_entry is None:
+        cache = self._cache  # another thread may close this meanwhile
+        if cache is None or self._cache_entry is None:
             return
-        content = bytes(self._cache.serialize())
+        content = bytes(cache.serialize())
         if content != self._cached and tensorrt_cache.store(self._cache_entry, content):
             self._cached = content
 

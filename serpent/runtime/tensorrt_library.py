@@ -158,8 +158,13 @@ class Messages(list[str]):
         return cast("list[str]", self._thread.messages)
 
 
+@functools.cache
 def make_logger(trt: Any) -> Any:
-    """A logger that keeps what it is told; ``logger.sentence()`` is the errors as one line, "" without any."""
+    """The logger of a module, which keeps what it is told; ``logger.sentence()`` takes the calling thread's errors.
+
+    One, and for as long as the process lives: TensorRT reports to the first logger that it was given, even after
+    the object that brought it is gone.
+    """
 
     class MessageLogger(trt.ILogger):  # type: ignore[misc]  # the module is only known at run time
         def __init__(self) -> None:
@@ -171,7 +176,7 @@ def make_logger(trt: Any) -> Any:
                 self.messages.append(" ".join(message.split()))
 
         def sentence(self) -> str:
-            return "; ".join(dict.fromkeys(self.messages))
+            return "; ".join(dict.fromkeys(self.messages.take()))
 
     return MessageLogger()
 

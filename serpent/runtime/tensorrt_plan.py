@@ -65,10 +65,12 @@ def _ask(path: Path, flavour: Flavour) -> HeaderVerdict:
         return HeaderVerdict(reasons=(f"{title} does not read headers",))
     with path.open("rb") as stream:
         head = stream.read(runtime.engine_header_size)
+    logger.sentence()  # not of this plan
     validity, diagnostics = runtime.get_engine_validity(head)
     names = trt.EngineInvalidityDiagnostics.__members__
     found = [name for name, member in names.items() if int(diagnostics) & int(member)]
-    said = [logger.sentence()] if logger.sentence() else []
+    sentence = logger.sentence()
+    said = [sentence] if sentence else []
     # Without a GPU it says "invalid" for no reason of the plan's.
     verdict = "" if validity.name == "INVALID" and not found else validity.name
     return HeaderVerdict(title, verdict, (*found, *said), "MALFORMED_ENGINE" in found)

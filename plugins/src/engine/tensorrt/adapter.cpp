@@ -137,6 +137,7 @@ serpent_engine_status set_address(serpent_adapter_context* context, const char* 
 serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, serpent_engine_error* error) {
   return guarded(error, [&] {
     const CudaDriver::Scope current(context->owner.cuda);
+    context->owner.log.take();  // what a run before it complained about and got over
     if (!context->context->enqueueV3(static_cast<cudaStream_t>(stream))) {
       refuse(context->owner.log, "TensorRT cannot run the plan");
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string_view>
+#include <vector>
 
 #include "../failure.h"
 
@@ -12,6 +13,7 @@ namespace serpent::engine {
 namespace {
 
 constexpr std::size_t kKeptMessages = 16;
+thread_local std::vector<std::string> messages;
 
 template <class Function>
 Function find(void* library, const char* name) {
@@ -56,14 +58,18 @@ const char* type_name(nvinfer1::DataType type) {
 
 }  // namespace
 
+Log& Log::instance() {
+  static Log* const log = new Log;
+  return *log;
+}
+
 void Log::log(Severity severity, const char* message) noexcept {
   if (severity > Severity::kERROR || message == nullptr) {
     return;
   }
   try {
-    const std::lock_guard lock(mutex_);
-    if (messages_.size() < kKeptMessages && std::find(messages_.begin(), messages_.end(), message) == messages_.end()) {
-      messages_.emplace_back(message);
+    if (messages.size() < kKeptMessages && std::find(messages.begin(), messages.end(), message) == messages.end()) {
+      messages.emplace_back(message);
     }
   } catch (...) {
     // A message is lost; nothing may escape into TensorRT.
@@ -71,12 +77,11 @@ void Log::log(Severity severity, const char* message) noexcept {
 }
 
 std::string Log::take() {
-  const std::lock_guard lock(mutex_);
   std::string line;
-  for (const std::string& message : messages_) {
+  for (const std::string& message : messages) {
     line += (line.empty() ? "" : "; ") + message;
   }
-  messages_.clear();
+  messages.clear();
   std::replace(line.begin(), line.end(), '\n', ' ');
   return line;
 }

@@ -4,9 +4,7 @@
 #include <NvInferRuntime.h>
 
 #include <memory>
-#include <mutex>
 #include <string>
-#include <vector>
 
 #include "../adapter.h"
 #include "cuda_driver.h"
@@ -16,14 +14,13 @@ namespace serpent::engine {
 // Keeps what TensorRT reports as an error, for the message of the call that failed.
 class Log : public nvinfer1::ILogger {
  public:
+  // The one log, never destroyed: TensorRT keeps the first logger it is given for as long as any object of it lives.
+  static Log& instance();
+
   void log(Severity severity, const char* message) noexcept override;
 
-  // The errors since the last call, as one line. Where several threads fail at once, one may get both their reasons.
+  // The calling thread's errors since the last call, as one line: TensorRT reports in the thread that called it.
   std::string take();
-
- private:
-  std::mutex mutex_;
-  std::vector<std::string> messages_;
 };
 
 // Fails with SERPENT_ENGINE_TENSORRT: `what`, and the reason in the log.
@@ -42,7 +39,7 @@ struct serpent_adapter_runtime {
   serpent_adapter_runtime(void* tensorrt, int32_t device);
 
   serpent::engine::CudaDriver cuda;
-  serpent::engine::Log log;
+  serpent::engine::Log& log = serpent::engine::Log::instance();
   nvinfer1::IPluginRegistry* registry = nullptr;  // TensorRT's own, of the whole process
   std::unique_ptr<nvinfer1::IRuntime> runtime;
 };
