@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from serpent.errors import EngineError, UsageError
 from serpent.runtime.tensorrt_library import RTX, TRT
-from serpent_export import engine_child
+from serpent_export import api, engine_child
 from serpent_export.engine_options import EngineOptions, parse_bytes
+from serpent_export.targets import EngineChoice
 from tests.tensorrt_stubs import PLAN, DataType, MemoryPoolType, make_trt
 
 NAME = "serpent-b-fp32-schema1-0123456789abcdef"
@@ -151,3 +153,16 @@ def test_what_a_flavour_does_not_have(tmp_path: Path) -> None:
         EngineOptions(optimization_level=6).check(RTX)
     assert EngineOptions().asked is None
     assert EngineOptions(optimization_level=0).asked == "--optimization-level"
+
+
+def test_a_plugin_without_kernels_is_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "choose_engine", lambda *_: EngineChoice(RTX))
+    monkeypatch.setattr(EngineOptions, "check", lambda *_: None)
+    monkeypatch.setattr(api.native, "library", lambda: SimpleNamespace(has_cuda=False, path="libserpent.so"))
+    with pytest.raises(EngineError, match="without CUDA kernels"):
+        api.export(variant="B", resolution="64", options=EngineOptions(embed_plugin=True))
+
+
+def test_triton_gets_the_plugin_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="both bring the plugin"):
+        api.export(variant="B", resolution="64", options=EngineOptions(embed_plugin=True), triton=tmp_path / "models")

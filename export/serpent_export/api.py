@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 
 import serpent
+from serpent import native
 from serpent.config import SerpentConfig
 from serpent.errors import EngineError, ModelFileError, UsageError
 from serpent.files import sha256_file
@@ -118,7 +119,7 @@ def export(
     start = time.perf_counter()
     options = options or EngineOptions()
     _check_words(precision, io, formats, inline_scan)
-    _check_variants(ort_trt, inline_scan, triton, overwrite)
+    _check_variants(ort_trt, inline_scan, triton, overwrite, options)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
     for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
@@ -133,6 +134,7 @@ def export(
         raise EngineError(choice.reason)
     if choice.flavour:
         options.check(choice.flavour)
+        _check_embedding(options)
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = load_network(variant, weights, task, require_weights)
@@ -191,9 +193,26 @@ def export(
     )
 
 
-def _check_variants(ort_trt: bool, inline_scan: bool, triton: Path | None, overwrite: bool) -> None:
+def _check_embedding(options: EngineOptions) -> None:
+    library = native.library()
+    if options.embed_plugin and not library.has_cuda:
+        raise EngineError(
+            f"--embed-plugin: the plugin beside {library.path} was built without CUDA kernels: a plan that carries it "
+            "would run nowhere",
+            hint="build the package where nvcc is found: pip install -C cmake.define.SERPENT_CUDA=ON .",
+        )
+
+
+def _check_variants(
+    ort_trt: bool, inline_scan: bool, triton: Path | None, overwrite: bool, options: EngineOptions
+) -> None:
     if ort_trt and inline_scan:
         raise UsageError("--ort-trt needs the scans that --inline-scan takes apart", hint="leave one of them out")
+    if triton is not None and options.embed_plugin:
+        raise UsageError(
+            "--embed-plugin and --triton both bring the plugin: Triton loads it by its own flag",
+            hint="leave out --embed-plugin",
+        )
     if triton is not None:
         check_target(triton, overwrite=overwrite)
 
