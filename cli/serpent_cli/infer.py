@@ -13,6 +13,7 @@ from serpent_cli.console import activity, show_json
 from serpent_cli.options import json_option, version_option
 
 if TYPE_CHECKING:
+    from serpent.pictures.write import Subsampling
     from serpent.runtime.open import Scan
 
 
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
     help="Result; its suffix selects the format. Default: NAME_restored beside the picture, in its format "
     "(.png where that cannot be written).",
 )
+@click.option(
+    "--depth",
+    type=click.Choice(["8", "10", "12", "16", "32"]),
+    help="Bits per sample of the result; 32 is float. Default: as the picture, as far as the format goes.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help="Of JPEG, AVIF and WebP (which it makes lossy). Default: "
+    "as the picture, where it is a JPEG; else 95, and WebP without loss.",
+)
+@click.option(
+    "--subsampling",
+    type=click.Choice(["4:4:4", "4:2:0"]),
+    help="Of colour in JPEG and AVIF. Default: as the picture, where it is a JPEG; else 4:4:4.",
+)
+@click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy.")
+@click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution.")
+@click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option(
@@ -41,6 +61,12 @@ def infer(
     model: Path,
     picture: Path,
     output: Path | None,
+    depth: str | None,
+    quality: int | None,
+    subsampling: Subsampling | None,
+    lossless: bool | None,
+    strip: bool,
+    max_pixels: int | None,
     overwrite: bool,
     device: str,
     scan: Scan | None,
@@ -52,27 +78,32 @@ def infer(
     MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT).
     A picture of any size is taken: one smaller than the model's size is padded, a larger one goes through in
     overlapping, blended tiles.
+
+    The result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format
+    goes; each thing that is not kept gets a line.
     """
-    from serpent.runtime.image_io import check_picture_target, read_picture, write_picture
+    from serpent.pictures import MAX_PIXELS, Encoding, check_picture_target, read_picture, write_picture
     from serpent.runtime.open import open_session
+    from serpent.runtime.restoration import restore_picture
 
     _check_picture(picture, model)
     target = _default_output(picture) if output is None else output
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=overwrite)
-    source = read_picture(picture)
+    encoding = Encoding(None if depth is None else int(depth), quality, subsampling, lossless, strip)
+    source = read_picture(picture, max_pixels=max_pixels or MAX_PIXELS)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with open_session(model, device, scan=scan, threads=threads) as session:
             loaded = time.perf_counter()
             progress.stage(f"restoring {picture.name}")
-            restored = session(source.pixels, on_tile=progress.tile)
+            restored = restore_picture(session, source, on_tile=progress.tile)
             seconds = time.perf_counter() - loaded
             info = session.info
-        write_picture(target, restored, overwrite=overwrite)
-    height, width, _ = restored.shape
+        dropped = write_picture(target, restored, encoding=encoding, overwrite=overwrite)
+    height, width, _ = restored.pixels.shape
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
-    notes = (*source.notes, *info.notes, *untrained)
+    notes = (*source.notes, *dropped, *info.notes, *untrained)
     if as_json:
         show_json(
             {
@@ -113,7 +144,7 @@ def _check_picture(picture: Path, model: Path) -> None:
 
 
 def _default_output(picture: Path) -> Path:
-    from serpent.runtime.image_io import ENCODERS
+    from serpent.pictures import format_of
 
-    suffix = picture.suffix if picture.suffix.lower() in ENCODERS else ".png"
+    suffix = picture.suffix if format_of(picture) is not None else ".png"
     return picture.with_name(f"{picture.stem}_restored{suffix}")

@@ -9,10 +9,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serpent.runtime.image_io import read_picture, write_picture
     from serpent.runtime.inspection import Inspection, inspect_file
     from serpent.runtime.open import open_session
-    from serpent.runtime.restoration import restore
+    from serpent.runtime.restoration import restore, restore_picture
     from serpent.runtime.session import Session, SessionInfo
     from serpent.runtime.verification import Verification, verify_file
 
@@ -23,10 +22,9 @@ __all__ = [
     "Verification",
     "inspect_file",
     "open_session",
-    "read_picture",
     "restore",
+    "restore_picture",
     "verify_file",
-    "write_picture",
 ]
 
 # No module bears the name of a function: importing a submodule sets an attribute of this package.
@@ -37,10 +35,9 @@ _HOMES = {
     "Verification": "verification",
     "inspect_file": "inspection",
     "open_session": "open",
-    "read_picture": "image_io",
     "restore": "restoration",
+    "restore_picture": "restoration",
     "verify_file": "verification",
-    "write_picture": "image_io",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, UsageError
-from serpent.runtime.image_io import check_picture_target, read_picture, write_picture
+from serpent.pictures import Encoding, Picture, check_picture_target, fill_hidden, read_picture, write_picture
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
 
@@ -20,6 +21,7 @@ def restore(
     model: Path | str | Session,
     *,
     output: Path | str | None = None,
+    encoding: Encoding | None = None,
     overwrite: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -27,12 +29,14 @@ def restore(
 ) -> NDArray[np.float32]:
     """Restore one picture of any size.
 
-    Remarks on what of a picture file is not kept (transparency, 16-bit depth) are given as ``UserWarning``.
+    A result file keeps the depth, the transparency and the metadata of the picture file as far as its format goes;
+    what is not kept is said as ``UserWarning``.
 
     Args:
-        picture: a file, or an array (H, W, 3), RGB: uint8, or float32 in [0, 1].
+        picture: a file, or an array (H, W, 3), RGB: uint8, uint16, or float32 in [0, 1].
         model: a model file, or a session to use again and again.
         output: where to write the result; nowhere by default. The suffix selects the format.
+        encoding: how to write ``output``; like the picture by default.
         overwrite: replace an existing ``output``.
         device: as for :func:`serpent.runtime.open_session`; only with a model file.
         threads: as for :func:`serpent.runtime.open_session`; only with a model file.
@@ -48,30 +52,58 @@ def restore(
     # What can fail at once fails before the model is loaded.
     if output is not None:
         check_picture_target(Path(output), overwrite=overwrite)
-    pixels = _pixels(picture)
+    source = _source(picture)
     if isinstance(model, Session):
         if device != "auto" or threads is not None:
             raise UsageError("device and threads belong to the session; give them to open_session")
-        restored = model(pixels, on_tile=on_tile)
+        restored = restore_picture(model, source, on_tile=on_tile)
     else:
         with open_session(model, device, threads=threads) as session:
-            restored = session(pixels, on_tile=on_tile)
+            restored = restore_picture(session, source, on_tile=on_tile)
     if output is not None:
-        write_picture(output, restored, overwrite=overwrite)
-    return restored
+        for note in write_picture(output, restored, encoding=encoding, overwrite=overwrite):
+            warnings.warn(note, stacklevel=2)
+    return restored.pixels
 
 
-def _pixels(picture: Path | str | NDArray[Any]) -> NDArray[np.float32]:
+def restore_picture(session: Session, picture: Picture, *, on_tile: TileCallback | None = None) -> Picture:
+    """Restore a decoded picture: its colours and, in a run of its own, its transparency where that varies.
+
+    Colours under full transparency have no influence on the result. What travels along stays as it is.
+
+    Args:
+        session: an open model.
+        picture: of any size.
+        on_tile: called with (runs done, runs in all), for colours and then for transparency.
+
+    Raises:
+        SerpentError: as :meth:`Session.__call__` says.
+    """
+    pixels, alpha = picture.pixels, picture.alpha
+    restored = session(pixels if alpha is None else fill_hidden(pixels, alpha), on_tile=on_tile)
+    if picture.gray:
+        restored = _gray(restored)
+    if alpha is not None and alpha.min() < alpha.max():
+        alpha = session(np.repeat(alpha[..., None], 3, axis=-1), on_tile=on_tile).mean(axis=-1)
+    return dataclasses.replace(picture, pixels=restored, alpha=alpha)
+
+
+def _gray(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.repeat(pixels.mean(axis=-1, keepdims=True), 3, axis=-1)
+
+
+def _source(picture: Path | str | NDArray[Any]) -> Picture:
     if isinstance(picture, (str, Path)):
         read = read_picture(picture)
         for note in read.notes:
             warnings.warn(note, stacklevel=3)
-        return read.pixels
+        return read
     array = np.asarray(picture)
-    if array.ndim != 3 or array.shape[-1] != 3 or array.dtype not in (np.uint8, np.float32):
-        raise ArgumentError(f"picture is {array.dtype}{array.shape}; expected uint8 or float32 (H, W, 3)")
-    if array.dtype == np.uint8:
-        return array.astype(np.float32) / np.float32(255)
+    if array.ndim != 3 or array.shape[-1] != 3 or array.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ArgumentError(f"picture is {array.dtype}{array.shape}; expected uint8, uint16 or float32 (H, W, 3)")
+    if array.dtype != np.float32:
+        levels = np.iinfo(array.dtype).max
+        return Picture(array.astype(np.float32) / np.float32(levels), bits=8 * array.itemsize)
     if array.size and not (array.min() >= 0 and array.max() <= 1):
         raise ArgumentError(f"picture spans [{array.min():g}, {array.max():g}]; expected float32 within [0, 1]")
-    return array
+    return Picture(array)

@@ -1,0 +1,73 @@
+"""The formats that libvips' wheels leave out: Netpbm, PFM and BMP, through OpenImageIO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import PictureError
+from serpent.pictures.formats import FLOAT_DEPTH, Format
+from serpent.pictures.picture import Metadata, Picture
+
+_TYPES = {8: "uint8", 16: "uint16", FLOAT_DEPTH: "float"}
+_WRITERS = {"PPM": "pnm", "PGM": "pnm", "PFM": "pnm", "BMP": "bmp"}
+
+
+def read_other(path: Path, max_pixels: int) -> Picture:
+    """Decode a Netpbm, PFM or BMP file.
+
+    Raises:
+        PictureError: damaged, truncated or too large.
+    """
+    import OpenImageIO
+
+    from serpent.pictures.read import check_size, split_channels
+
+    source = OpenImageIO.ImageInput.open(str(path))
+    if source is None:
+        raise PictureError(f"{path} is damaged or truncated: {_reason(OpenImageIO.geterror())}")
+    try:
+        spec = source.spec()
+        check_size(path, spec.width, spec.height, max_pixels)
+        bits = {"uint8": 8, "uint16": 16, "float": FLOAT_DEPTH}[str(spec.format)]
+        stored = source.read_image(spec.format)
+        if stored is None:
+            raise PictureError(f"{path} is damaged or truncated: {_reason(source.geterror())}")
+    finally:
+        source.close()
+    samples = np.asarray(stored, dtype=np.float32).reshape(spec.height, spec.width, spec.nchannels)
+    if bits == FLOAT_DEPTH:
+        if not np.isfinite(samples).all():
+            raise PictureError(f"{path} has samples that are not finite (NaN or infinity)")
+        samples = samples[::-1]  # the rows of a PFM file go from the bottom to the top
+    else:
+        samples = samples / np.float32(2**bits - 1)
+    notes: tuple[str, ...] = ()
+    if samples.min() < 0 or samples.max() > 1:
+        notes = (f"{path.name}: not kept: values outside [0, 1]",)
+        samples = np.clip(samples, 0, 1)
+    return split_channels(np.ascontiguousarray(samples), bits, Metadata(), None, notes)
+
+
+def write_other(path: Path, samples: NDArray[Any], depth: int, target: Format) -> None:
+    """Encode (H, W, 1 or 3) samples of type uint8, uint16 or float32 into a file.
+
+    Raises:
+        PictureError: the format cannot hold the picture.
+    """
+    import OpenImageIO
+
+    height, width, channels = samples.shape
+    out = OpenImageIO.ImageOutput.create(_WRITERS[target.name])
+    spec = OpenImageIO.ImageSpec(width, height, channels, _TYPES[depth])
+    # The library decides between PPM, PGM and PFM by the name.
+    if not (out.open(str(path), spec) and out.write_image(np.ascontiguousarray(samples))):
+        raise PictureError(f"a picture of {width}x{height} pixels does not fit into {target.name}: {out.geterror()}")
+    out.close()
+
+
+def _reason(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,172 @@
+"""Pictures out of files: libvips for most formats, OpenImageIO for the Netpbm family and BMP."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import PictureError
+from serpent.pictures.formats import FLOAT_DEPTH
+from serpent.pictures.jpeg import estimate_quality
+from serpent.pictures.picture import JpegCoding, Metadata, Picture
+
+if TYPE_CHECKING:
+    from pyvips import Image
+
+MAX_PIXELS = 300_000_000
+"""Larger pictures are refused before anything is allocated, unless the caller raises the limit."""
+
+_CONVERT = "convert it to 8 or 16 bits per channel first"
+_SIGNATURES = (  # at which byte, what, and libvips' loader; no other loader gets to see foreign bytes
+    (0, b"\x89PNG\r\n\x1a\n", "pngload_buffer"),
+    (0, b"\xff\xd8\xff", "jpegload_buffer"),
+    (0, b"II*\0", "tiffload_buffer"),
+    (0, b"MM\0*", "tiffload_buffer"),
+    (0, b"II+\0", "tiffload_buffer"),
+    (0, b"MM\0+", "tiffload_buffer"),
+    (8, b"WEBP", "webpload_buffer"),
+    (4, b"ftyp", "heifload_buffer"),
+    (0, b"GIF8", "gifload_buffer"),
+)
+_SIGNATURES_OF_OTHERS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"PF", b"Pf", b"BM")
+_LEVELS = {"uchar": 255, "ushort": 65535}
+
+
+def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture: orientation applied, palettes resolved, gray as three equal channels.
+
+    Colours stay in the picture's own encoding: a profile is carried along, not applied (inks apart).
+
+    Args:
+        path: PNG, JPEG, TIFF, WebP, AVIF, GIF, PPM, PGM, PBM, PFM or BMP, told by its first bytes.
+        max_pixels: refuse more.
+
+    Raises:
+        PictureError: missing, empty, no picture, truncated, too large, or of a kind without a clear range.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PictureError(f"cannot read the picture {path}: {error.strerror}") from None
+    if not data:
+        raise PictureError(f"{path} is empty (0 bytes)")
+    if data.startswith(_SIGNATURES_OF_OTHERS):
+        from serpent.pictures.oiio import read_other
+
+        return read_other(path, max_pixels)
+    return _read_with_vips(data, path, max_pixels)
+
+
+def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by what its header says.
+
+    Raises:
+        PictureError: more than ``max_pixels`` pixels.
+    """
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{path} says it has {width}x{height} pixels, {width * height / 1e6:.0f} million; "
+            f"the limit is {max_pixels / 1e6:.0f} million",
+            hint="if the picture is genuine, raise the limit (--max-pixels)",
+        )
+
+
+def _read_with_vips(data: bytes, path: Path, max_pixels: int) -> Picture:
+    import pyvips
+
+    # A finished picture is not read again: what libvips would keep for that is only memory.
+    pyvips.cache_set_max(0)
+    loader = next((name for at, what, name in _SIGNATURES if data[at : at + len(what)] == what), None)
+    if loader is None:
+        raise PictureError(
+            f"{path} is no picture in a known format", hint="use PNG, JPEG, TIFF, WebP, AVIF, PPM, PFM or BMP"
+        )
+    try:
+        image = getattr(pyvips.Image, loader)(data, fail_on="error")  # the header alone, until pixels are asked for
+        check_size(path, image.width, image.height, max_pixels)
+        return _decode(image, data, path)
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split()).removeprefix("unable to call ")
+        raise PictureError(f"{path} is damaged or truncated: {reason}") from None
+
+
+def _decode(image: Image, data: bytes, path: Path) -> Picture:
+    fields = set(image.get_fields())
+    lost = []
+    pages = image.get("n-pages") if "n-pages" in fields else 1
+    if pages > 1:
+        lost.append(f"{pages - 1} further frame(s)")
+    bits = _bits(image, fields, path)
+    metadata = _metadata(image, fields)
+    jpeg = None
+    if "jpeg-chroma-subsample" in fields:
+        jpeg = JpegCoding(estimate_quality(data), image.get("jpeg-chroma-subsample"))
+    image = image.autorot()
+    if image.interpretation == "cmyk":
+        lost.append("CMYK inks (converted to sRGB)")
+        image = image.icc_transform("srgb", embedded=True)
+        metadata = dataclasses.replace(metadata, icc=None)
+    elif image.interpretation in ("lab", "labs", "xyz", "yxy", "lch"):
+        lost.append(f"{image.interpretation} encoding (converted to sRGB)")
+        image = image.colourspace("srgb")
+        metadata = dataclasses.replace(metadata, icc=None)
+    if image.bands > 4:
+        raise PictureError(f"{path} has {image.bands} channels; expected at most 4", hint="convert it to RGB first")
+    samples = _samples(image, bits, path)
+    if bits == FLOAT_DEPTH and samples.size and (samples.min() < 0 or samples.max() > 1):
+        lost.append(f"values outside [0, 1] (they span {samples.min():.4g} to {samples.max():.4g})")
+        samples = np.clip(samples, 0, 1)
+    notes = (f"{path.name}: not kept: {', '.join(lost)}",) if lost else ()
+    return split_channels(samples, bits, metadata, jpeg, notes)
+
+
+def split_channels(
+    samples: NDArray[np.float32],
+    bits: int,
+    metadata: Metadata,
+    jpeg: JpegCoding | None = None,
+    notes: tuple[str, ...] = (),
+) -> Picture:
+    """Colour and alpha of (H, W, 1 to 4) samples in [0, 1], as a picture."""
+    channels = samples.shape[-1]
+    gray = channels < 3
+    color = np.repeat(samples[..., :1], 3, axis=-1) if gray else np.ascontiguousarray(samples[..., :3])
+    alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
+    return Picture(color, alpha, gray, bits, metadata, jpeg, notes)
+
+
+def _bits(image: Image, fields: set[str], path: Path) -> int:
+    if image.format in ("float", "double"):
+        return FLOAT_DEPTH
+    if image.format not in _LEVELS:
+        raise PictureError(f"{path} has samples of kind {image.format} without a known range", hint=_CONVERT)
+    stored: int = image.get("bits-per-sample") if "bits-per-sample" in fields else 16
+    return stored if image.format == "ushort" else min(stored, 8)
+
+
+def _samples(image: Image, bits: int, path: Path) -> NDArray[np.float32]:
+    """(H, W, bands) float32 in [0, 1] (float pictures: as stored)."""
+    raw: NDArray[Any] = image.numpy()
+    raw = raw if raw.ndim == 3 else raw[..., None]
+    if bits == FLOAT_DEPTH:
+        if not np.isfinite(raw).all():
+            raise PictureError(f"{path} has samples that are not finite (NaN or infinity)")
+        return raw.astype(np.float32)
+    if "heif-compression" in image.get_fields() and 8 < bits < 16:
+        raw = raw >> (16 - bits)  # libvips shifts 10 and 12 bits to the top
+        return raw.astype(np.float32) / np.float32(2**bits - 1)
+    return raw.astype(np.float32) / np.float32(_LEVELS[image.format])
+
+
+def _metadata(image: Image, fields: set[str]) -> Metadata:
+    def blob(name: str) -> bytes | None:
+        return bytes(image.get(name)) if name in fields else None
+
+    known = not (image.xres == 1.0 and image.yres == 1.0)  # 1 pixel per mm is what libvips says for "unknown"
+    resolution = (image.xres * 25.4, image.yres * 25.4) if known else None
+    return Metadata(blob("icc-profile-data"), blob("exif-data"), blob("xmp-data"), resolution)

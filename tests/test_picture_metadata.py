@@ -1,0 +1,159 @@
+"""What travels beside the pixels: everything that a format can hold comes through together, and the rest is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from serpent.errors import PictureError, UsageError
+from serpent.pictures import FORMATS, Encoding, Format, Metadata, Picture, read_picture, write_picture
+
+RANDOM = np.random.default_rng(0)
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- kept byte for byte --></x:xmpmeta>'
+MAKER_NOTE = b"only the maker knows\x00\x01"
+
+
+def profile() -> bytes:
+    """An ICC profile other than sRGB's."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"sRGB", b"mine")
+
+
+def exif(orientation: int = 1) -> bytes:
+    block = Image.Exif()
+    block[0x010F] = "Maker"
+    block[0x0112] = orientation
+    block[0x8298] = "(c) somebody"
+    block.get_ifd(0x8769)[0x927C] = MAKER_NOTE
+    block.get_ifd(0x8825)[1] = "N"
+    return block.tobytes()
+
+
+ALL = Metadata(profile(), exif(), XMP, (300.0, 150.0))
+
+
+def picture(bits: int, *, gray: bool = False, alpha: bool = False, metadata: Metadata = ALL) -> Picture:
+    """8 x 11 pixels whose samples are exact at ``bits`` bits."""
+    levels = 2 ** min(bits, 24) - 1
+    color = RANDOM.integers(0, levels + 1, (8, 11, 1 if gray else 3))
+    pixels = np.repeat(color, 3, axis=-1) if gray else color
+    glass = RANDOM.integers(0, levels + 1, (8, 11)) / levels if alpha else None
+    return Picture(
+        (pixels / levels).astype(np.float32), None if glass is None else glass.astype(np.float32), gray, bits, metadata
+    )
+
+
+CASES = [
+    pytest.param(each, bits, gray, alpha, id=f"{each.name}-{bits}{'-gray' * gray}{'-alpha' * alpha}")
+    for each in FORMATS
+    for bits in each.depths
+    for gray in ([True] if each.name == "PGM" else [False, True])
+    for alpha in ([False, True] if each.alpha else [False])
+]
+
+
+@pytest.mark.parametrize(("target", "bits", "gray", "alpha"), CASES)
+def test_depth_channels_and_metadata_survive_together(
+    tmp_path: Path, target: Format, bits: int, gray: bool, alpha: bool
+) -> None:
+    metadata = Metadata(None, *(ALL.exif, ALL.xmp, ALL.resolution)) if gray else ALL
+    source = picture(bits, gray=gray, alpha=alpha, metadata=metadata)
+    path = tmp_path / f"a{target.suffixes[0]}"
+    lossless = Encoding(lossless=True) if target.name == "AVIF" else None
+    notes = write_picture(path, source, encoding=lossless)
+    read = read_picture(path)
+    if target.name != "JPEG":
+        np.testing.assert_array_equal(read.pixels, source.pixels)
+    assert (read.bits, read.gray) == (bits, gray and target.gray)
+    if source.alpha is None:
+        assert read.alpha is None
+    else:
+        assert read.alpha is not None
+        np.testing.assert_array_equal(read.alpha, source.alpha)
+    kept = {
+        "ICC profile": read.metadata.icc == metadata.icc and metadata.icc is not None,
+        "EXIF": read.metadata.exif is not None
+        and MAKER_NOTE in read.metadata.exif
+        and b"somebody" in read.metadata.exif,
+        "XMP": read.metadata.xmp == XMP,
+        "resolution": read.metadata.resolution == pytest.approx((300, 150)),
+    }
+    present = {"EXIF", "XMP", "resolution"} | (set() if gray else {"ICC profile"})
+    assert {name for name, value in kept.items() if value} == target.carries & present
+    assert {note.split(" cannot keep ")[1] for note in notes} == present - target.carries
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
+def test_a_turned_picture_comes_out_upright_and_says_so(tmp_path: Path, suffix: str) -> None:
+    levels = RANDOM.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png", exif=exif(orientation=6))
+    read = read_picture(tmp_path / "a.png")
+    assert read.pixels.shape == (9, 6, 3)
+    write_picture(tmp_path / f"b{suffix}", read)
+    with Image.open(tmp_path / f"b{suffix}") as again:
+        assert again.size == (6, 9)
+        assert again.getexif().get(0x0112, 1) == 1
+        assert again.getexif()[0x010F] == "Maker"
+    assert read_picture(tmp_path / f"b{suffix}").pixels.shape == (9, 6, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".avif"])
+def test_strip_leaves_no_metadata(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    assert write_picture(path, picture(8), encoding=Encoding(strip=True)) == ()
+    read = read_picture(path).metadata
+    assert (read.icc, read.xmp) == (None, None)
+    for private in (b"Maker", b"somebody", MAKER_NOTE, XMP):
+        assert private not in path.read_bytes()
+
+
+def test_other_readers_see_the_same(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", picture(8))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["icc_profile"] == ALL.icc
+        assert image.info["dpi"] == pytest.approx((300, 150), rel=1e-3)
+        assert image.getexif()[0x8298] == "(c) somebody"
+
+
+def test_a_profile_of_other_colours_than_the_file_is_named(tmp_path: Path) -> None:
+    notes = write_picture(tmp_path / "a.png", picture(8, gray=True))
+    assert notes == ("a.png: PNG cannot keep ICC profile (it describes RGB, the file holds GRAY)",)
+
+
+def test_what_a_smaller_depth_and_a_missing_alpha_lose_is_named(tmp_path: Path) -> None:
+    source = picture(16, alpha=True, metadata=Metadata())
+    assert write_picture(tmp_path / "a.jpg", source) == (
+        "a.jpg: JPEG cannot keep 16-bit samples (written with 8 bits)",
+        "a.jpg: JPEG cannot keep transparency (put on white)",
+    )
+    assert write_picture(tmp_path / "a.png", source, encoding=Encoding(depth=8)) == ()
+    assert read_picture(tmp_path / "a.png").bits == 8
+    with pytest.raises(UsageError, match="JPEG has no depth of 16 bits; it has 8"):
+        write_picture(tmp_path / "b.jpg", source, encoding=Encoding(depth=16))
+    with pytest.raises(PictureError, match="PGM holds gray alone"):
+        write_picture(tmp_path / "a.pgm", source)
+
+
+def test_transparency_without_a_place_shows_white(tmp_path: Path) -> None:
+    black = np.zeros((1, 3, 3), dtype=np.float32)
+    glass = np.array([[0, 0.5, 1]], dtype=np.float32)
+    write_picture(tmp_path / "a.ppm", Picture(black, glass))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.ppm").pixels[0, :, 0] * 255, [255, 128, 0])
+
+
+@pytest.mark.parametrize("quality", [1, 30, 50, 75, 90, 95, 100])
+@pytest.mark.parametrize(("mode", "subsampling"), [(0, "4:4:4"), (2, "4:2:0")])
+def test_a_jpeg_keeps_quality_and_subsampling(tmp_path: Path, quality: int, mode: int, subsampling: str) -> None:
+    levels = RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.jpg", quality=quality, subsampling=mode)
+    read = read_picture(tmp_path / "a.jpg")
+    assert read.jpeg is not None
+    assert (read.jpeg.quality, read.jpeg.subsampling) == (quality, subsampling)
+    write_picture(tmp_path / "b.jpg", read)
+    assert read_picture(tmp_path / "b.jpg").jpeg == read.jpeg
+    write_picture(tmp_path / "c.jpg", read, encoding=Encoding(quality=60, subsampling="4:4:4"))
+    again = read_picture(tmp_path / "c.jpg").jpeg
+    assert again is not None
+    assert (again.quality, again.subsampling) == (60, "4:4:4")
