@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serpent.pictures import Metadata, Picture, read_picture, write_picture
 from serpent_cli.main import run_infer
 from tests.fakes import FakeSession
 
@@ -125,5 +126,29 @@ def test_notes_on_the_picture_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.dstack([LEVELS, LEVELS[..., :1]])).save(tmp_path / "glass.png")
-    assert infer(monkeypatch, "model.onnx", tmp_path / "glass.png") == 0
-    assert "note: glass.png: not kept: transparency" in capsys.readouterr().out.splitlines()
+    assert infer(monkeypatch, "model.onnx", tmp_path / "glass.png", "-o", tmp_path / "a.jpg") == 0
+    assert "note: a.jpg: JPEG cannot keep transparency (put on white)" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("opened")
+def test_depth_and_transparency_stay_unless_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, alpha = LEVELS.astype(np.float32) / 255, LEVELS[..., 0].astype(np.float32) / 255
+    write_picture(tmp_path / "a.png", Picture(pixels, alpha, bits=16, metadata=Metadata(resolution=(300, 300))))
+    assert infer(monkeypatch, "model.onnx", tmp_path / "a.png") == 0
+    kept = read_picture(tmp_path / "a_restored.png")
+    assert kept.alpha is not None
+    assert (kept.bits, kept.metadata.resolution) == (16, pytest.approx((300, 300), rel=1e-3))
+    np.testing.assert_allclose(kept.alpha, 1 - alpha, atol=1 / 65535)
+    options = ("--depth", 8, "--strip", "--overwrite")
+    assert infer(monkeypatch, "model.onnx", tmp_path / "a.png", *options) == 0
+    changed = read_picture(tmp_path / "a_restored.png")
+    assert (changed.bits, changed.metadata.resolution) == (8, pytest.approx((72, 72), rel=1e-3))
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_picture_over_the_limit_is_refused(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, "model.onnx", photo, "--max-pixels", 6299) == 1
+    assert "90x70 pixels" in capsys.readouterr().err
+    assert infer(monkeypatch, "model.onnx", photo, "--max-pixels", 6300) == 0

@@ -20,7 +20,8 @@ from PIL import Image
 from exported import Exported
 from serpent.files import sha256_file
 from serpent.metrics import psnr
-from serpent.runtime import open_session, read_picture
+from serpent.pictures import read_picture
+from serpent.runtime import open_session
 from serpent.runtime.sample_picture import make_picture
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.runtime.tiling import restore_any_size
