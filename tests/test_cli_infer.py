@@ -142,7 +142,7 @@ def test_depth_and_transparency_stay_unless_asked_otherwise(tmp_path: Path, monk
     options = ("--depth", 8, "--strip", "--overwrite")
     assert infer(monkeypatch, "model.onnx", tmp_path / "a.png", *options) == 0
     changed = read_picture(tmp_path / "a_restored.png")
-    assert (changed.bits, changed.metadata.resolution) == (8, pytest.approx((72, 72), rel=1e-3))
+    assert (changed.bits, changed.metadata.resolution) == (8, None)
 
 
 @pytest.mark.usefixtures("opened")

@@ -156,8 +156,8 @@ def test_restore_refuses_arrays_it_would_have_to_guess_about(picture: Any, messa
 
 def test_restore_warns_of_what_is_not_kept(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([LEVELS, LEVELS[..., :1]])).save(tmp_path / "a.png")
-    with pytest.warns(UserWarning, match="not kept: transparency"):
-        restore(tmp_path / "a.png", FakeSession())
+    with pytest.warns(UserWarning, match="JPEG cannot keep transparency"):
+        restore(tmp_path / "a.png", FakeSession(), output=tmp_path / "a.jpg")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         restore(LEVELS, FakeSession())

@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+USUAL_RESOLUTION = 72.0
+"""Pixels per inch that programs assume of a file that says nothing, and that are written where nothing is known."""
+
+MILLIMETRES_PER_INCH = 25.4
+
+
 @dataclass(frozen=True)
 class Metadata:
     """What travels beside the pixels, byte for byte as the file had it.
@@ -16,7 +22,7 @@ class Metadata:
         icc: ICC profile of the colours.
         exif: EXIF block; its orientation is set to upright where it is written.
         xmp: XMP packet.
-        resolution: pixels per inch, (horizontal, vertical).
+        resolution: pixels per inch, (horizontal, vertical); None for the usual 72.
     """
 
     icc: bytes | None = None

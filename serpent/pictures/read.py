@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH
 from serpent.pictures.jpeg import estimate_quality
-from serpent.pictures.picture import JpegCoding, Metadata, Picture
+from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
 
 if TYPE_CHECKING:
     from pyvips import Image
@@ -167,6 +167,11 @@ def _metadata(image: Image, fields: set[str]) -> Metadata:
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) if name in fields else None
 
-    known = not (image.xres == 1.0 and image.yres == 1.0)  # 1 pixel per mm is what libvips says for "unknown"
-    resolution = (image.xres * 25.4, image.yres * 25.4) if known else None
-    return Metadata(blob("icc-profile-data"), blob("exif-data"), blob("xmp-data"), resolution)
+    return Metadata(blob("icc-profile-data"), blob("exif-data"), blob("xmp-data"), _resolution(image))
+
+
+def _resolution(image: Image) -> tuple[float, float] | None:
+    if image.xres == image.yres == 1.0:  # pixel per mm: libvips' word for unknown
+        return None
+    found = (image.xres * MILLIMETRES_PER_INCH, image.yres * MILLIMETRES_PER_INCH)
+    return None if all(round(value, 1) == USUAL_RESOLUTION for value in found) else found

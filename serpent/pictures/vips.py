@@ -9,13 +9,10 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH, Format
-from serpent.pictures.picture import Picture
+from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, Picture
 from serpent.pictures.write import Encoding
 
 USUAL_QUALITY = 95
-USUAL_RESOLUTION = 72.0
-"""Pixels per inch written where the source says none: what programs assume of a file that says nothing."""
-_INCH = 25.4
 
 
 def encode(samples: NDArray[Any], depth: int, target: Format, picture: Picture, encoding: Encoding) -> bytes:
@@ -40,7 +37,7 @@ def encode(samples: NDArray[Any], depth: int, target: Format, picture: Picture, 
     image = image.copy(interpretation=_interpretation(channels, depth))
     _attach(image, picture, strip=encoding.strip)
     horizontal, vertical = (None if encoding.strip else picture.metadata.resolution) or (USUAL_RESOLUTION,) * 2
-    image = image.copy(xres=horizontal / _INCH, yres=vertical / _INCH)
+    image = image.copy(xres=horizontal / MILLIMETRES_PER_INCH, yres=vertical / MILLIMETRES_PER_INCH)
     try:
         data: bytes = image.write_to_buffer(
             target.suffixes[0], keep="none" if encoding.strip else "all", **_options(target, depth, picture, encoding)
