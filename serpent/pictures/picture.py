@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-
 USUAL_RESOLUTION = 72.0
 """Pixels per inch that programs assume of a file that says nothing, and that are written where nothing is known."""
 
