@@ -18,7 +18,8 @@ from exported import Exported
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the C++ runtime is built for Linux")
 
-# Opens a plan in a process of its own: TensorRT stays out of the one that runs the tests.
+# Opens a plan in a process of its own: TensorRT stays out of the one that runs the tests. Options are a list where it
+# is to be opened more than once; the first that fails ends it.
 OPEN = """
 import json, sys
 from pathlib import Path
@@ -28,12 +29,13 @@ from serpent.runtime.tiling import restore_any_size
 from serpent.shapes import ShapeProfile
 library, plan, options = sys.argv[1:]
 try:
-    engine = Engine(Path(library), Path(plan), **json.loads(options))
-    for height, width in ((16, 16), (17, 30), (64, 48), (1, 1)):
-        pictures = np.random.default_rng(0).random((2, height, width, 3), dtype=np.float32)
-        wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE)).transpose(0, 3, 1, 2)
-        assert (engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) == wanted).all()
-    engine.close()
+    for chosen in json.loads(options):
+        engine = Engine(Path(library), Path(plan), **chosen)
+        for height, width in ((16, 16), (17, 30), (64, 48), (1, 1)):
+            pictures = np.random.default_rng(0).random((2, height, width, 3), dtype=np.float32)
+            wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE)).transpose(0, 3, 1, 2)
+            assert (engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) == wanted).all()
+        engine.close()
     print(json.dumps([0, ""]))
 except EngineError as error:
     print(json.dumps([error.status, error.message]))
@@ -46,6 +48,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 def open_plan(build: Build, plan: Path, library_path: str = "", **options: object) -> tuple[int, str]:
+    return open_plans(build, plan, library_path, [options])
+
+
+def open_plans(build: Build, plan: Path, library_path: str, options: list[dict[str, object]]) -> tuple[int, str]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "LD_LIBRARY_PATH": library_path,
@@ -127,38 +133,47 @@ def test_an_adapter_runs_a_plan_between_fakes(build: Build, tmp_path: Path, majo
     adapter(build, major)
     if not build.has_target("serpent_fake_cuda"):
         pytest.skip("the fakes are written for x86-64")
-    for target in ("serpent_fake_cuda", f"serpent_fake_tensorrt{major}"):
+    for target in ("serpent_fake_cuda", f"serpent_fake_tensorrt{major}", f"serpent_fake_plugin{major}"):
         build.target(target)
-    tensorrt = build.folder / "fake_tensorrt" / f"libserpent_fake_tensorrt{major}.so"
+    fakes = build.folder / "fake_tensorrt"
+    tensorrt = fakes / f"libserpent_fake_tensorrt{major}.so"
     driver = str(build.folder / "fake_cuda")
     plan = write_plan(tmp_path)
     fields = json.loads(plan.with_suffix(".json").read_text())
     engine = fields["files"][plan.name]["engine"]
     engine["flavour"], engine["version"] = "trt", {10: "10.16.0.5", 11: "11.1.0.5"}[major]
     plan.with_suffix(".json").write_text(json.dumps(fields))
-    libraries = {name: tmp_path / f"{name}.so" for name in ("plugin", "broken", "nothing")}
-    for library in libraries.values():
-        library.touch()
+    plugin = fakes / f"libserpent_fake_plugin{major}.so"
+    foreign = Path(shutil.copy(plugin, tmp_path / "foreign.so"))
+    nothing = compiled(tmp_path, "nothing.so", "void* getCreators(int* count) { *count = 0; return 0; }")
+    broken = tmp_path / "broken.so"
+    broken.touch()
 
-    def answer(library: str, **options: object) -> tuple[int, str]:
-        return open_plan(
-            build, plan, driver, tensorrt_library=str(tensorrt), plugin_library=str(libraries[library]), **options
-        )
+    def answer(*libraries: Path, **options: object) -> tuple[int, str]:
+        common = {"tensorrt_library": str(tensorrt), **options}
+        return open_plans(build, plan, driver, [{"plugin_library": str(path), **common} for path in libraries])
 
-    assert answer("plugin") == (0, "")
-    status, said = answer("plugin", device=1)
+    assert answer(plugin) == (0, "")
+    assert answer(plugin, plugin) == (0, "")
+    status, said = answer(plugin, device=1)
     assert (status, said) == (UNSUPPORTED, "there is no CUDA device 1: CUDA sees 1")
-    status, said = answer("broken")
+    status, said = answer(broken)
     assert status == UNSUPPORTED
-    assert said == f"TensorRT cannot load the plugin library {libraries['broken']}: the fake cannot load this"
-    status, said = answer("nothing")
+    assert said == f"TensorRT cannot load the plugin library {broken}: the fake cannot load this"
+    status, said = answer(nothing)
     assert status == UNSUPPORTED
-    assert said.startswith(
-        f"the plugin library {libraries['nothing']} does not have serpent::SelectiveScan2D version 1"
-    )
+    assert said.startswith(f"the plugin library {nothing} does not have serpent::SelectiveScan2D version 1")
+    # Somebody else's plugin of this name is in the registry, whose code need not be what the plan was built with.
+    for ours in (plugin, nothing, broken, tmp_path / "missing.so"):
+        status, said = answer(foreign, ours)
+        assert status == UNSUPPORTED
+        assert said.startswith(
+            f"another library, {foreign}, has registered the plugin serpent::SelectiveScan2D version 1 in this process, "
+            f"not {ours}; set plugin_library to the former"
+        )
     engine["version"] = {10: "10.16.1.5", 11: "11.0.0.5"}[major]
     plan.with_suffix(".json").write_text(json.dumps(fields))
-    status, said = answer("plugin")
+    status, said = answer(plugin)
     assert status == UNSUPPORTED
     assert f"was built with TensorRT {engine['version']}; loaded is TensorRT {major}." in said
 
