@@ -67,7 +67,7 @@ typedef struct serpent_engine_options {
   int32_t contexts;  /* runs that may be under way at once, >= 1; each needs the network's memory */
   int32_t when_busy; /* serpent_engine_when_busy */
   /* 1 takes plans that carry native code, such as an embedded plugin library: it runs in this process. What counts is
-   * what the plan holds (an ELF library of x86-64 or aarch64), or that its manifest says so. */
+   * what the plan holds (a shared library of x86-64 or aarch64), or that its manifest says so. */
   int32_t allow_native_code;
 } serpent_engine_options;
 

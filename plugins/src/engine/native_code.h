@@ -5,9 +5,9 @@
 
 namespace serpent::engine {
 
-// Whether `bytes` hold a shared library that the dynamic loader of an x86-64 or aarch64 machine takes, anywhere: the
-// header of a 64-bit ELF file of type ET_DYN. TensorRT embeds libraries as they are. Code for the GPU is ELF as well,
-// with the machine number of CUDA, and does not count.
+// Whether `bytes` hold a shared library for x86-64 or aarch64 anywhere: an ELF header of 64 bits and type ET_DYN, or a
+// PE header of 64 bits with the flag of a DLL. TensorRT embeds libraries as they are. Code for the GPU is ELF as well,
+// with the machine number of CUDA, and does not count. The same rule as in serpent/runtime/native_code.py.
 bool carries_native_code(std::string_view bytes) noexcept;
 
 }  // namespace serpent::engine

@@ -131,6 +131,17 @@ std::string elf_header(char bits, char type, unsigned char machine) {
   return header;
 }
 
+// The same of a PE file, from its signature on: machine, ..., flags, magic number of what follows.
+std::string pe_header(const std::string& machine, unsigned char flags, char bits) {
+  std::string header(26, '\0');
+  header.replace(0, 2, "PE");
+  header.replace(4, 2, machine);
+  header[23] = static_cast<char>(flags);
+  header[24] = 0x0B;
+  header[25] = bits;
+  return header;
+}
+
 void test_plans_with_native_code(const Folder& folder) {
   constexpr char k32 = 1;
   constexpr char k64 = 2;
@@ -153,9 +164,16 @@ void test_plans_with_native_code(const Folder& folder) {
     }
     refusal(library.substr(0, 18), SERPENT_ENGINE_TENSORRT, "does not understand");
   }
+  constexpr unsigned char kDll = 0x20;
+  constexpr unsigned char kProgram = 0x02;
+  const std::string library = pe_header("\x64\x86", kDll, k64);
+  for (const std::string& embedded : {library, pe_header("\x64\xAA", kDll | kProgram, k64), "MZ" + library}) {
+    refusal(embedded, SERPENT_ENGINE_UNSUPPORTED, "net.plan carries native code that would run in this process");
+  }
   for (const std::string& harmless :
-       {cubin, elf_header(k64, kRelocatable, kCuda), elf_header(k64, kShared, kCuda), elf_header(k32, kShared, kX86_64),
-        elf_header(k64, kRelocatable, kX86_64), std::string("ELF")}) {
+       {pe_header("\x64\x86", kProgram, k64), pe_header("\x64\x86", kDll, k32), pe_header("\x4C\x01", kDll, k64),
+        library.substr(0, 24), cubin, elf_header(k64, kRelocatable, kCuda), elf_header(k64, kShared, kCuda),
+        elf_header(k32, kShared, kX86_64), elf_header(k64, kRelocatable, kX86_64), std::string("ELF")}) {
     refusal(harmless, SERPENT_ENGINE_TENSORRT, "does not understand");
   }
   // With the caller's permission it reaches TensorRT, told to run the code.
