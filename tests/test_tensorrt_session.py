@@ -28,6 +28,8 @@ from tests.cuda_stand_in import Cuda, Engine
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
 Exporter = Callable[..., Path]
+ELF_LIBRARY = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00" + bytes(44)
+"""The header of a shared library for x86-64."""
 RUN_ONNX = r"serpent-infer .*/network\.onnx photo\.png"
 
 
@@ -35,10 +37,10 @@ RUN_ONNX = r"serpent-infer .*/network\.onnx photo\.png"
 def exported(tmp_path: Path) -> Exporter:
     """Write a plan (of nonsense), its manifest and the ONNX file beside it; keywords change the engine entry."""
 
-    def write(*, with_onnx: bool = True, **changes: Any) -> Path:
+    def write(*, with_onnx: bool = True, content: bytes = b"a plan" * 100, **changes: Any) -> Path:
         config = SerpentConfig.from_variant("B")
         plan = tmp_path / "network.plan"
-        plan.write_bytes(b"a plan" * 100)
+        plan.write_bytes(content)
         if with_onnx:
             plan.with_suffix(".onnx").write_bytes(b"a network")
         engine = {"flavour": "rtx", "version": "1.7.1.116", "targets": ["sm86", "sm89"]} | changes
@@ -303,11 +305,23 @@ def test_another_plugin_is_refused(exported: Exporter, plugin: dict[str, Any], m
         TensorRTSession(exported(plugin=plugin))
 
 
+@pytest.mark.parametrize(
+    "carrier",
+    [
+        {"plugin": {"embedded": True, "schema": 7}},
+        {"plugin": {"schema": 7}, "content": b"a plan" * 100 + ELF_LIBRARY + b"the rest"},
+        {"plugin": {"embedded": False, "schema": 7}, "content": ELF_LIBRARY},
+    ],
+    ids=["as the manifest says", "of which the manifest is silent", "which the manifest denies"],
+)
 def test_a_plan_with_native_code_runs_only_where_that_is_allowed(
-    exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, carrier: dict[str, Any]
 ) -> None:
-    plan = exported(plugin={"embedded": True, "schema": 7})
-    with pytest.raises(UsageError, match=r"carries its plugin, native code.*\n.*allow_native_code=True"):
+    plan = exported(**carrier)
+    with pytest.raises(
+        UsageError,
+        match=r"carries its plugin, native code.*\n.*\.plan photo\.png --allow-native-code, or.*_native_code=True",
+    ):
         open_session(plan)
     # Its own plugin is the only one: ours, of the same name, stays out of the registry.
     monkeypatch.setattr(tensorrt_loading, "register", lambda _module: pytest.fail("registered"))
