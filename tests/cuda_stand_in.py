@@ -149,16 +149,22 @@ class Context:
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
         self.works = True
+        self.runs = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
         return name == "image"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        assert name in ("image", "restored")
+        return self.shape
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
         return True
 
     def execute_async_v3(self, _stream: int) -> bool:
+        self.runs += 1
         if not self.works:
             return False
         count = self.shape[0] * self.shape[1] * self.shape[2] * self.shape[3]
@@ -177,6 +183,7 @@ class Engine:
         self.context = Context()
         self.shape = shape
         self.tensors = tensors
+        self.layouts: dict[str, str] = {}
         self.num_io_tensors = len(tensors)
 
     def get_tensor_name(self, index: int) -> str:
@@ -184,6 +191,9 @@ class Engine:
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self.tensors[name]
+
+    def get_tensor_format(self, name: str) -> Any:
+        return SimpleNamespace(name=self.layouts.get(name, "LINEAR"))
 
     def get_tensor_shape(self, _name: str) -> tuple[int, ...]:
         return self.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,6 +227,29 @@ def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: Simp
     with pytest.raises(EngineError, match=rf"TensorRT-RTX cannot load .*: the header is wrong\n.* or: {RUN_ONNX}$"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
+
+
+@pytest.mark.parametrize("written", [(1, 3, 128, 128), (4, 3, 64, 64), (1, 3, 64, -1), (1, 3, 64, 64, 2), ()])
+def test_a_plan_that_would_write_past_its_result_is_stopped_before_it_runs(
+    exported: Exporter, stand_in: SimpleNamespace, written: tuple[int, ...]
+) -> None:
+    context = stand_in.engine.context
+    context.get_tensor_shape = lambda name: written if name == "restored" else context.shape
+    says = re.escape(f"network.plan: the plan would write a result of shape {written} for an image of shape (1, 3, 64")
+    with TensorRTSession(exported()) as session:
+        for _ in range(2):  # the shape that was refused is not taken for set
+            with pytest.raises(EngineError, match=says):
+                session.run(np.zeros((1, 3, 64, 64), dtype=np.float32))
+    assert context.runs == 0
+
+
+@pytest.mark.parametrize("tensor", ["image", "restored"])
+def test_a_plan_whose_tensors_are_not_dense_is_refused(
+    exported: Exporter, stand_in: SimpleNamespace, tensor: str
+) -> None:
+    stand_in.engine.layouts[tensor] = "CHW32"  # 32 channels' memory for 3
+    with pytest.raises(ModelFileError, match=rf"{tensor} float32 CHW32.*; expected image and restored, both float32"):
+        TensorRTSession(exported())
 
 
 def test_a_plan_with_other_tensors_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:

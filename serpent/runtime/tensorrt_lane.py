@@ -92,7 +92,12 @@ class Lane:
         if shape != self._shape:
             self._drop_graph()
             self._shape = ()  # unknown, should the next line fail
-            context.set_shape(shape)
+            written = context.set_shape(shape)
+            if written != shape:  # the memory for the result has the image's size
+                raise EngineError(
+                    f"the plan would write a result of shape {written} for an image of shape {shape}",
+                    hint="restore the files as they were exported, or run serpent-export again",
+                )
             self._shape = shape
         run = (shape, image, restored)
         if run != self._last:
