@@ -37,6 +37,9 @@ class Cuda:
     def cudaDeviceGetAttribute(self, attribute: int, device: int) -> tuple[Status, int]:
         return Status.cudaSuccess, self.capabilities[device][attribute]
 
+    def cudaGetDevice(self) -> tuple[Status, int]:
+        return Status.cudaSuccess, self.device
+
     def cudaSetDevice(self, device: int) -> tuple[Status]:
         self.device = device
         return (Status.cudaSuccess,)

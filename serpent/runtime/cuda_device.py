@@ -46,6 +46,10 @@ class Cuda:
         """How many devices CUDA sees."""
         return int(self.call("cudaGetDeviceCount"))
 
+    def current(self) -> int:
+        """The calling thread's device."""
+        return int(self.call("cudaGetDevice"))
+
     def target(self, device: int) -> str:
         """Compute capability of a device, such as "sm89"."""
         kind = self.runtime.cudaDeviceAttr
