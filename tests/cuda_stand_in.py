@@ -16,7 +16,13 @@ class Status(Enum):
 
 
 class Cuda:
-    """Device memory is host memory. ``memory`` holds what was allocated and not freed."""
+    """Device memory is host memory.
+
+    Attributes:
+        memory: what was allocated and not freed.
+        device: the current one.
+        used: the device of each allocation and each new stream.
+    """
 
     cudaError_t = Status
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out")
@@ -29,6 +35,7 @@ class Cuda:
         self.events: set[int] = set()
         self.captures: list[tuple[str, int]] = []
         self.device = 0
+        self.used: list[int] = []
         self.allocations_left = 1_000_000
 
     def cudaGetDeviceCount(self) -> tuple[Status, int]:
@@ -50,6 +57,7 @@ class Cuda:
     cudaMemoryType = SimpleNamespace(cudaMemoryTypeDevice=2, cudaMemoryTypeManaged=3)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, int]:
+        self.used.append(self.device)
         assert flags == self.cudaStreamNonBlocking
         self.streams.add(77)
         return Status.cudaSuccess, 77
@@ -124,6 +132,7 @@ class Cuda:
         return (Status.cudaSuccess,)
 
     def cudaMalloc(self, size: int) -> tuple[Status, int | None]:
+        self.used.append(self.device)
         if self.allocations_left == 0:
             return Status.cudaErrorMemoryAllocation, None
         self.allocations_left -= 1

@@ -80,6 +80,7 @@ class StandInEngine:
         self.closed = True
 
     def check(self, name: str) -> None:
+        assert not isinstance(self.device, HostDevice) or self.device.is_current(), "a call on another device"
         if name == self.failing:
             raise EngineError(f"{name} failed: as the test asked")
 

@@ -183,10 +183,11 @@ def test_a_run_gives_the_plans_output_and_frees_everything(exported: Exporter, s
         for _ in range(2):
             np.testing.assert_array_equal(session.run(image), image / 2)
             assert len(stand_in.cuda.memory) == 4  # in and out, here and there, for the next run
-        assert stand_in.cuda.device == 1
+        assert (stand_in.cuda.device, set(stand_in.cuda.used)) == (0, {1})  # the caller's; the session's
         assert len(stand_in.cuda.streams) == 1
         assert stand_in.tried == [1]
     assert (stand_in.cuda.streams, stand_in.cuda.events, stand_in.cuda.memory) == (set(), set(), {})
+    assert stand_in.cuda.device == 0
     session.close()  # again is fine
     with pytest.raises(SerpentError, match="is closed"):
         session.run(image)

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def _network_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
+def _set_targets(trt: Any, config: Any, targets: Sequence[str]) -> None:
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
         capability = getattr(trt.ComputeCapability, target.upper(), None)

@@ -8,6 +8,7 @@ Every method raises ``EngineError`` with TensorRT's or CUDA's reason where it fa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,8 +75,8 @@ class Device(Protocol):
     def index(self) -> int:
         """Its number as CUDA counts."""
 
-    def activate(self) -> None:
-        """Make it the calling thread's device."""
+    def active(self) -> AbstractContextManager[None]:
+        """Make it the calling thread's device for a ``with`` block, and then the one again that was it before."""
 
     def free_bytes(self) -> int: ...
 
