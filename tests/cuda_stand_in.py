@@ -16,7 +16,13 @@ class Status(Enum):
 
 
 class Cuda:
-    """Device memory is host memory. ``memory`` holds what was allocated and not freed."""
+    """Device memory is host memory.
+
+    Attributes:
+        memory: what was allocated and not freed.
+        device: the current one.
+        used: the device of each allocation and each new stream.
+    """
 
     cudaError_t = Status
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out")
@@ -29,6 +35,7 @@ class Cuda:
         self.events: set[int] = set()
         self.captures: list[tuple[str, int]] = []
         self.device = 0
+        self.used: list[int] = []
         self.allocations_left = 1_000_000
 
     def cudaGetDeviceCount(self) -> tuple[Status, int]:
@@ -36,6 +43,9 @@ class Cuda:
 
     def cudaDeviceGetAttribute(self, attribute: int, device: int) -> tuple[Status, int]:
         return Status.cudaSuccess, self.capabilities[device][attribute]
+
+    def cudaGetDevice(self) -> tuple[Status, int]:
+        return Status.cudaSuccess, self.device
 
     def cudaSetDevice(self, device: int) -> tuple[Status]:
         self.device = device
@@ -47,6 +57,7 @@ class Cuda:
     cudaMemoryType = SimpleNamespace(cudaMemoryTypeDevice=2, cudaMemoryTypeManaged=3)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Status, int]:
+        self.used.append(self.device)
         assert flags == self.cudaStreamNonBlocking
         self.streams.add(77)
         return Status.cudaSuccess, 77
@@ -121,6 +132,7 @@ class Cuda:
         return (Status.cudaSuccess,)
 
     def cudaMalloc(self, size: int) -> tuple[Status, int | None]:
+        self.used.append(self.device)
         if self.allocations_left == 0:
             return Status.cudaErrorMemoryAllocation, None
         self.allocations_left -= 1
@@ -149,16 +161,22 @@ class Context:
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
         self.works = True
+        self.runs = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
         return name == "image"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        assert name in ("image", "restored")
+        return self.shape
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
         return True
 
     def execute_async_v3(self, _stream: int) -> bool:
+        self.runs += 1
         if not self.works:
             return False
         count = self.shape[0] * self.shape[1] * self.shape[2] * self.shape[3]
@@ -177,6 +195,7 @@ class Engine:
         self.context = Context()
         self.shape = shape
         self.tensors = tensors
+        self.layouts: dict[str, str] = {}
         self.num_io_tensors = len(tensors)
 
     def get_tensor_name(self, index: int) -> str:
@@ -184,6 +203,9 @@ class Engine:
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self.tensors[name]
+
+    def get_tensor_format(self, name: str) -> Any:
+        return SimpleNamespace(name=self.layouts.get(name, "LINEAR"))
 
     def get_tensor_shape(self, _name: str) -> tuple[int, ...]:
         return self.shape

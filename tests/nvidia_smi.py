@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serpent.runtime import gpu
+
 RTX_4090 = "0, NVIDIA GeForce RTX 4090, 8.9, 580.65.06"
 H100 = "0, NVIDIA H100 80GB HBM3, 9.0, 580.65.06"
 
@@ -22,6 +24,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, output: str, *, statu
 
 
 def remove(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a PATH without nvidia-smi."""
+    """Leave a PATH without nvidia-smi, and no driver."""
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(gpu, "_DRIVER", "libno-driver.so.1")

@@ -6,11 +6,14 @@ import ctypes
 import itertools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from serpent.errors import EngineError
 
 Work = Callable[[], None]
+_current = threading.local()
+"""The device of each thread."""
 
 
 class _Stream:
@@ -54,8 +57,18 @@ class HostDevice:
         self._graphs: dict[int, list[Work]] = {}
         self._capturing: dict[int, list[Work]] = {}
 
-    def activate(self) -> None:
-        self._call("activate")
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        self._call("active")
+        before, _current.device = getattr(_current, "device", None), self.index
+        try:
+            yield
+        finally:
+            _current.device = before
+
+    def is_current(self) -> bool:
+        """Whether it is the calling thread's device."""
+        return getattr(_current, "device", None) == self.index
 
     def free_bytes(self) -> int:
         self._call("free_bytes")

@@ -46,6 +46,7 @@ class StandInEngine:
 
     Attributes:
         failing: "create_context", "set_shape" or "enqueue" to let it fail, "" for none.
+        written: the shape of the output, where it is not the input's.
         delay: seconds that a run takes at least.
         overlaps: how often two runs were in one context at the same time.
         contexts: those that were made and not closed.
@@ -61,6 +62,7 @@ class StandInEngine:
         self.limits = ShapeLimits(border.shape(*(r.min for r in ranges)), border.shape(*(r.max or 0 for r in ranges)))
         self.context_bytes = context_bytes
         self.failing, self.delay, self.overlaps = "", 0.0, 0
+        self.written: Shape | None = None
         self.contexts: list[Any] = []
         self.saves, self.closed = 0, False
 
@@ -78,6 +80,7 @@ class StandInEngine:
         self.closed = True
 
     def check(self, name: str) -> None:
+        assert not isinstance(self.device, HostDevice) or self.device.is_current(), "a call on another device"
         if name == self.failing:
             raise EngineError(f"{name} failed: as the test asked")
 
@@ -99,10 +102,11 @@ class StandInContext(_Context):
         super().__init__(engine)
         self._running = threading.Lock()
 
-    def set_shape(self, shape: Shape) -> None:
+    def set_shape(self, shape: Shape) -> Shape:
         self.engine.check("set_shape")
         assert not self._running.locked(), "another shape while a run is going on"
         self.shape = shape
+        return self.engine.written or shape
 
     def enqueue(self, image: int, restored: int, stream: int) -> None:
         self.engine.check("enqueue")
@@ -135,7 +139,7 @@ class CudaStandInContext(_Context):
         self._columns = torch.from_numpy(COLUMNS).to(self._where)
         self._factors = torch.from_numpy(FACTORS).to(self._where)
 
-    def set_shape(self, shape: Shape) -> None:
+    def set_shape(self, shape: Shape) -> Shape:
         self.engine.check("set_shape")
         torch = self._torch
         batch, _, height, width = shape
@@ -147,6 +151,7 @@ class CudaStandInContext(_Context):
         self._x_dbl = torch.empty(batch, height, width, COLUMNS.size, device=self._where)
         self._y = torch.empty_like(self._x)
         torch.cuda.synchronize(self._where)
+        return self.engine.written or shape
 
     def enqueue(self, image: int, restored: int, stream: int) -> None:
         self.engine.check("enqueue")

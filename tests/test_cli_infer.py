@@ -30,10 +30,14 @@ class Opened:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Path, str, str | None, int | None]] = []
+        self.allowed: bool | None = None
         self.session = FakeSession(notes=("the scan runs on the file's own function",))
 
-    def __call__(self, path: Path, device: str, *, scan: str | None, threads: int | None) -> FakeSession:
+    def __call__(
+        self, path: Path, device: str, *, scan: str | None, threads: int | None, allow_native_code: bool | None
+    ) -> FakeSession:
         self.calls.append((path, device, scan, threads))
+        self.allowed = allow_native_code
         return self.session
 
 
@@ -106,6 +110,16 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
 def test_options_reach_the_session(photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     assert infer(monkeypatch, "m.onnx", photo, "--device", "cuda:1", "--scan", "function", "--threads", 3) == 0
     assert opened.calls == [(Path("m.onnx"), "cuda:1", "function", 3)]
+    assert opened.allowed is None
+    assert infer(monkeypatch, "m.plan", photo, "--allow-native-code", "--overwrite") == 0
+    assert opened.allowed is True
+
+
+def test_native_code_is_no_choice_of_other_files(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, "m.onnx", photo, "--allow-native-code") == 2
+    assert "allow_native_code was given for m.onnx; only .plan files have such a choice" in capsys.readouterr().err
 
 
 def test_an_existing_result_needs_overwrite_and_is_refused_before_the_model_loads(

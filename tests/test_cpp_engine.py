@@ -64,12 +64,12 @@ def test_the_same_bytes_as_the_python_runtime(engine: Engine, batch: int, height
     engine.close()
 
 
-def test_a_picture_outside_the_profile_is_told_the_profile(engine: Engine) -> None:
+def test_a_picture_outside_the_profile_is_told_the_profile(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as refusal:
         engine.run(np.zeros((1, 3, 65, 16), np.float32))
     assert refusal.value.status == INVALID_ARGUMENT
     assert refusal.value.message == (
-        "image is (1, 3, 65, 16), outside the plan's profile: batch 1:1:2, height 16:32:64, width 16:32:48 "
-        "(min:opt:max; smaller pictures are padded, larger ones go through in tiles)"
+        f"image has shape (1, 3, 65, 16), outside the profile of {tmp_path}/net.plan: batch 1:1:2, height 16:32:64, "
+        "width 16:32:48 (min:opt:max); cut larger pictures into tiles, or export with a larger --res"
     )
     engine.close()

@@ -9,16 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cpp_engine import TENSORRT, UNSUPPORTED, Build, run, shared_build, write_plan
 from exported import Exported
+from serpent.runtime.plugin_library import plugin_library
+from serpent.runtime.tensorrt_library import RTX, installed_version
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the C++ runtime is built for Linux")
 
-# Opens a plan in a process of its own: TensorRT stays out of the one that runs the tests.
+# Opens a plan in a process of its own: TensorRT stays out of the one that runs the tests. It is opened once for each
+# entry of the options, and the last answer counts. The entry "python" has the Python package register its plugin.
 OPEN = """
 import json, sys
 from pathlib import Path
@@ -27,16 +31,24 @@ from cpp_engine import PROFILE, Engine, EngineError, network
 from serpent.runtime.tiling import restore_any_size
 from serpent.shapes import ShapeProfile
 library, plan, options = sys.argv[1:]
-try:
-    engine = Engine(Path(library), Path(plan), **json.loads(options))
-    for height, width in ((16, 16), (17, 30), (64, 48), (1, 1)):
-        pictures = np.random.default_rng(0).random((2, height, width, 3), dtype=np.float32)
-        wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE)).transpose(0, 3, 1, 2)
-        assert (engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) == wanted).all()
-    engine.close()
-    print(json.dumps([0, ""]))
-except EngineError as error:
-    print(json.dumps([error.status, error.message]))
+answer = None
+for chosen in json.loads(options):
+    if chosen == "python":
+        from serpent.runtime.tensorrt_library import RTX, load
+        from serpent.runtime.tensorrt_plugin import register
+        register(load(RTX))
+        continue
+    try:
+        engine = Engine(Path(library), Path(plan), **chosen)
+        for height, width in ((16, 16), (17, 30), (64, 48), (1, 1)):
+            pictures = np.random.default_rng(0).random((2, height, width, 3), dtype=np.float32)
+            wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE)).transpose(0, 3, 1, 2)
+            assert (engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))) == wanted).all()
+        engine.close()
+        answer = [0, ""]
+    except EngineError as error:
+        answer = [error.status, error.message]
+print(json.dumps(answer))
 """
 
 
@@ -46,12 +58,16 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 def open_plan(build: Build, plan: Path, library_path: str = "", **options: object) -> tuple[int, str]:
+    return open_plans(build, plan, library_path, [options])
+
+
+def open_plans(build: Build, plan: Path, library_path: str, options: Sequence[object]) -> tuple[int, str]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "LD_LIBRARY_PATH": library_path,
     }
     environment.pop("SERPENT_ENGINE_ADAPTER", None)
-    words = [sys.executable, "-c", OPEN, build.library, plan, json.dumps(options)]
+    words = [sys.executable, "-c", OPEN, build.library, plan, json.dumps(list(options))]
     answer = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
     assert answer.returncode == 0, answer.stderr
     status, message = json.loads(answer.stdout)
@@ -127,38 +143,47 @@ def test_an_adapter_runs_a_plan_between_fakes(build: Build, tmp_path: Path, majo
     adapter(build, major)
     if not build.has_target("serpent_fake_cuda"):
         pytest.skip("the fakes are written for x86-64")
-    for target in ("serpent_fake_cuda", f"serpent_fake_tensorrt{major}"):
+    for target in ("serpent_fake_cuda", f"serpent_fake_tensorrt{major}", f"serpent_fake_plugin{major}"):
         build.target(target)
-    tensorrt = build.folder / "fake_tensorrt" / f"libserpent_fake_tensorrt{major}.so"
+    fakes = build.folder / "fake_tensorrt"
+    tensorrt = fakes / f"libserpent_fake_tensorrt{major}.so"
     driver = str(build.folder / "fake_cuda")
     plan = write_plan(tmp_path)
     fields = json.loads(plan.with_suffix(".json").read_text())
     engine = fields["files"][plan.name]["engine"]
     engine["flavour"], engine["version"] = "trt", {10: "10.16.0.5", 11: "11.1.0.5"}[major]
     plan.with_suffix(".json").write_text(json.dumps(fields))
-    libraries = {name: tmp_path / f"{name}.so" for name in ("plugin", "broken", "nothing")}
-    for library in libraries.values():
-        library.touch()
+    plugin = fakes / f"libserpent_fake_plugin{major}.so"
+    foreign = Path(shutil.copy(plugin, tmp_path / "foreign.so"))
+    nothing = compiled(tmp_path, "nothing.so", "void* getCreators(int* count) { *count = 0; return 0; }")
+    broken = tmp_path / "broken.so"
+    broken.touch()
 
-    def answer(library: str, **options: object) -> tuple[int, str]:
-        return open_plan(
-            build, plan, driver, tensorrt_library=str(tensorrt), plugin_library=str(libraries[library]), **options
-        )
+    def answer(*libraries: Path, **options: object) -> tuple[int, str]:
+        common = {"tensorrt_library": str(tensorrt), **options}
+        return open_plans(build, plan, driver, [{"plugin_library": str(path), **common} for path in libraries])
 
-    assert answer("plugin") == (0, "")
-    status, said = answer("plugin", device=1)
+    assert answer(plugin) == (0, "")
+    assert answer(plugin, plugin) == (0, "")
+    status, said = answer(plugin, device=1)
     assert (status, said) == (UNSUPPORTED, "there is no CUDA device 1: CUDA sees 1")
-    status, said = answer("broken")
+    status, said = answer(broken)
     assert status == UNSUPPORTED
-    assert said == f"TensorRT cannot load the plugin library {libraries['broken']}: the fake cannot load this"
-    status, said = answer("nothing")
+    assert said == f"TensorRT cannot load the plugin library {broken}: the fake cannot load this"
+    status, said = answer(nothing)
     assert status == UNSUPPORTED
-    assert said.startswith(
-        f"the plugin library {libraries['nothing']} does not have serpent::SelectiveScan2D version 1"
-    )
+    assert said.startswith(f"the plugin library {nothing} does not have serpent::SelectiveScan2D version 1")
+    # Somebody else's plugin of this name is in the registry, whose code need not be what the plan was built with.
+    for ours in (plugin, nothing, broken, tmp_path / "missing.so"):
+        status, said = answer(foreign, ours)
+        assert status == UNSUPPORTED
+        assert said.startswith(
+            f"another library, {foreign}, has registered the plugin serpent::SelectiveScan2D version 1 in this "
+            f"process, not {ours}; set plugin_library to the former"
+        )
     engine["version"] = {10: "10.16.1.5", 11: "11.0.0.5"}[major]
     plan.with_suffix(".json").write_text(json.dumps(fields))
-    status, said = answer("plugin")
+    status, said = answer(plugin)
     assert status == UNSUPPORTED
     assert f"was built with TensorRT {engine['version']}; loaded is TensorRT {major}." in said
 
@@ -216,3 +241,32 @@ def test_the_calls_into_tensorrt_itself(build: Build, exported: Exported, tmp_pa
     assert status == TENSORRT
     assert said.startswith("TensorRT cannot load the plan: ")
     assert "gave no reason" not in said
+
+
+@pytest.mark.require("tensorrt")
+@pytest.mark.require("plugin")
+def test_the_real_registry_keeps_plugins_apart(build: Build, tmp_path: Path) -> None:
+    # Up to the plan, which is none: reaching it means that the plugin was taken.
+    adapter(build, 11)
+    driver = compiled(tmp_path, "libcuda.so.1", STUB_DRIVER)
+    plan = write_plan(tmp_path)
+    fields = json.loads(plan.with_suffix(".json").read_text())
+    fields["files"][plan.name]["engine"]["version"] = installed_version(RTX)
+    plan.with_suffix(".json").write_text(json.dumps(fields))
+    ours = {"tensorrt_library": rtx_library(), "plugin_library": str(plugin_library())}
+    copied = ours | {"plugin_library": str(shutil.copy(plugin_library(), tmp_path))}
+    taken = (TENSORRT, "TensorRT cannot load the plan: ")
+
+    def answer(*entries: object) -> tuple[int, str]:
+        status, said = open_plans(build, plan, str(driver.parent), entries)
+        return status, said[: len(taken[1])]
+
+    assert answer(ours) == taken
+    assert answer(ours, ours) == taken
+    for other, file in ((copied, copied["plugin_library"]), ("python", "")):
+        status, said = open_plans(build, plan, str(driver.parent), [other, ours])
+        assert status == UNSUPPORTED
+        assert said.startswith(f"another library, {file}")
+        assert (
+            f"registered the plugin serpent::SelectiveScan2D version 1 in this process, not {plugin_library()}" in said
+        )

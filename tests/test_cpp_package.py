@@ -76,13 +76,13 @@ def test_an_outside_project_uses_both_libraries(package: Path, tmp_path: Path) -
     for name, text in SOURCES.items():
         (tmp_path / name).write_text(text)
     program = built(tmp_path, tmp_path / "build", package) / "outside"
-    assert run(program, tmp_path / "net.plan").startswith(f"1 6 the manifest {tmp_path}/net.json does not exist")
+    assert run(program, tmp_path / "net.plan").startswith(f"1 6 the plan {tmp_path}/net.plan does not exist")
 
 
 @pytest.mark.slow
 def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: Path) -> None:
     if not any(Path(folder, "png.h").is_file() for folder in ("/usr/include", "/usr/local/include")):
-        pytest.skip("the example reads PNG with libpng, whose headers are not here: apt install libpng-dev")
+        pytest.skip("the example needs png.h, of the package libpng-dev (Debian, Ubuntu) or libpng-devel (Fedora)")
     program = built(REPOSITORY / "plugins" / "examples", tmp_path / "build", package) / "restore"
     plan = write_plan(tmp_path)
     picture, result = tmp_path / "in.png", tmp_path / "out.png"
@@ -99,7 +99,18 @@ def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: P
     Image.fromarray(levels.repeat(3, axis=0)).save(picture)
     answer = subprocess.run([program, plan, picture, result], env=environment, capture_output=True, text=True)
     assert answer.returncode == 1
-    assert "outside the plan's profile: batch 1:1:2, height 16:32:64" in answer.stderr
+    assert f"outside the profile of {plan}: batch 1:1:2, height 16:32:64" in answer.stderr
+
+
+def test_the_example_names_the_package_that_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "serpentConfig.cmake").touch()
+    command = ["cmake", "-S", str(REPOSITORY / "plugins" / "examples"), "-B", str(tmp_path / "build")]
+    # As on a machine without libpng.
+    command += [f"-Dserpent_DIR={tmp_path}", "-DCMAKE_DISABLE_FIND_PACKAGE_PNG=ON"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert answer.returncode != 0
+    said = " ".join(answer.stderr.split())  # CMake breaks lines
+    assert "libpng's headers were not found; install libpng-dev (Debian, Ubuntu) or libpng-devel (Fedora)" in said
 
 
 def test_the_command_prints_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

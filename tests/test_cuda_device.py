@@ -14,7 +14,7 @@ from tests.cuda_stand_in import Cuda as StandIn
 from tests.cuda_stand_in import Status
 
 CALLS: dict[str, Callable[[CudaDevice], Any]] = {
-    "activate": lambda device: device.activate(),
+    "active": lambda device: device.active().__enter__(),
     "name": lambda device: device.name(),
     "free_bytes": lambda device: device.free_bytes(),
     "free": lambda device: device.free(4096),
@@ -50,6 +50,30 @@ def test_the_real_bindings_take_the_arguments_and_a_missing_driver_is_one_senten
 def test_every_method_of_the_interface_is_covered() -> None:
     public = {name for name in vars(CudaDevice) if not name.startswith("_")}
     assert public - set(CALLS) == {"allocate", "allocate_pinned"}
+
+
+def fail(_: Any = None) -> None:
+    raise EngineError("the plan failed")
+
+
+@pytest.mark.parametrize("device_of_caller", [0, 1])
+def test_the_callers_device_is_current_again_after_every_call(device_of_caller: int) -> None:
+    runtime = StandIn((8, 9), (9, 0))
+    device = CudaDevice(Cuda(runtime), 1)
+    runtime.device = device_of_caller
+    seen: list[int] = []
+    stream, event = device.create_stream(), device.create_event()
+    address, pinned = device.allocate(16), device.allocate_pinned(16)
+    device.copy_in(address, pinned, 16, stream)
+    device.record(event, stream)
+    graph = device.capture(stream, lambda: seen.append(runtime.device))
+    device.launch(graph, stream)
+    with pytest.raises(EngineError, match="the plan failed"), device.active():
+        fail(seen.append(runtime.device))
+    device.free(address)
+    assert runtime.device == device_of_caller
+    assert seen == [1, 1]
+    assert set(runtime.used) == {1}
 
 
 def opened() -> tuple[StandIn, CudaDevice]:
@@ -94,9 +118,6 @@ def test_a_capture_becomes_a_graph() -> None:
 def test_a_capture_that_fails_is_ended() -> None:
     runtime, device = opened()
     stream = device.create_stream()
-
-    def fail() -> None:
-        raise EngineError("the plan failed")
 
     with pytest.raises(EngineError, match="the plan failed"):
         device.capture(stream, fail)

@@ -22,6 +22,7 @@ from serpent.errors import (
 from serpent.files import sha256_file
 from serpent.identity import NetworkName
 from serpent.native import library
+from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import Range, ShapeProfile, parse_profile
@@ -67,6 +68,7 @@ def test_equal_files_in_two_folders_give_equal_plans(tmp_path: Path, precision: 
         plans.append((folder / "network.plan").read_bytes())
     assert plans[0] == plans[1]
     assert len(plans[0]) > 100_000
+    assert not carries_native_code(tmp_path / "one" / "network.plan")
     assert str(tmp_path).encode() not in plans[0]
 
 
@@ -299,3 +301,5 @@ def test_an_embedded_plugin_lies_in_the_plan(tmp_path: Path) -> None:
     assert result.plugin_layers == 14
     assert embedded.read_bytes() in (tmp_path / "carrying.plan").read_bytes()
     assert embedded.read_bytes()[:4096] not in (tmp_path / "plain.plan").read_bytes()
+    assert carries_native_code(tmp_path / "carrying.plan")
+    assert not carries_native_code(tmp_path / "plain.plan")

@@ -42,6 +42,7 @@ def spec(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 def build(monkeypatch: pytest.MonkeyPatch, trt: Any, request: dict[str, Any]) -> dict[str, Any]:
     monkeypatch.setattr(engine_child, "load", lambda _flavour: trt)
     monkeypatch.setattr(engine_child, "check_installed", lambda _flavour: trt.__version__)
+    monkeypatch.setattr(engine_child, "own_target", lambda asked: asked or ("sm90",))
     return engine_child.build(request, lambda _stage: None)
 
 
@@ -62,6 +63,10 @@ def test_every_version_builds_a_named_strongly_typed_network(
     assert asked(trt, "clear_flag") == [(trt.BuilderFlag.TF32,)]
     assert (result["version"], result["plugin_layers"], result["plugin"]["embedded"]) == (version, 14, False)
     assert asked(trt, "set_memory_pool_limit") == asked(trt, "set_timing_cache") == []
+
+
+def test_the_plan_is_said_to_be_for_the_gpu_that_built_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build(monkeypatch, make_trt("11.1.0"), spec(tmp_path, targets=[]))["targets"] == ["sm90"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from serpent.runtime import gpu
-from serpent.runtime.gpu import Gpu, find_gpus, survey_gpus
+from serpent.runtime.gpu import Gpu, GpuSurvey, find_gpus, survey_gpus
 from tests import nvidia_smi
 
 
 def test_without_the_program_there_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi.remove(tmp_path / "bin", monkeypatch)
     assert find_gpus() == []
-    assert survey_gpus().reason == "nvidia-smi is not on the PATH: no NVIDIA driver is installed"
+    assert (
+        survey_gpus().reason
+        == "nvidia-smi is not on the PATH and libno-driver.so.1 not found: no NVIDIA driver is installed"
+    )
+
+
+DRIVER = """
+#include <string.h>
+int cuInit(unsigned flags) { return INIT; }
+int cuDriverGetVersion(int* version) { *version = 13010; return 0; }
+int cuDeviceGetCount(int* count) { *count = COUNT; return 0; }
+int cuDeviceGet(int* device, int index) { *device = 40 + index; return 0; }
+int cuDeviceGetName(char* name, int size, int device) { strncpy(name, device == 40 ? "One" : "Two", size); return 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  *value = attribute == 75 ? device - 32 : attribute == 76 ? 9 : -1;
+  return 0;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "init", "expected"),
+    [
+        (2, 0, GpuSurvey((Gpu(0, "One", (8, 9), "for CUDA 13.1"), Gpu(1, "Two", (9, 9), "for CUDA 13.1")))),
+        (0, 0, GpuSurvey((), "the NVIDIA driver (for CUDA 13.1) lists no GPU")),
+        (1, 100, GpuSurvey((), "the NVIDIA driver refused: cuInit failed with status 100")),
+    ],
+    ids=["two", "none", "refused"],
+)
+def test_without_the_program_the_driver_itself_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, init: int, expected: GpuSurvey
+) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler, for a stand-in of the driver's library")
+    (tmp_path / "driver.c").write_text(DRIVER)
+    library = tmp_path / "libdriver.so"
+    command = [compiler, "-shared", "-fPIC", f"-DCOUNT={count}", f"-DINIT={init}", str(tmp_path / "driver.c")]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    nvidia_smi.remove(tmp_path / "bin", monkeypatch)
+    monkeypatch.setattr(gpu, "_DRIVER", str(library))
+    assert survey_gpus() == expected
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from serpent.errors import CheckpointError, ModelFileError, UsageError
 from serpent.files import sha256_file
 from serpent.identity import NetworkName
 from serpent.runtime import inspect_file
+from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_cli.main import run_inspect
 
@@ -65,6 +66,11 @@ def test_a_plan_with_its_manifest(exported: Exported) -> None:
     assert found.facts["engine"]["network"] == found.facts["name"] == manifest["name"]
     assert found.facts["engine"]["plugin"]["library_sha256"]
     assert "TensorRT-RTX" in found.facts["header"]
+
+
+@needs_rtx
+def test_an_exported_plan_carries_no_native_code(exported: Exported) -> None:
+    assert not carries_native_code(exported.plan)
 
 
 @needs_rtx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,8 @@ class StandIn:
         self.options: list[Any] = []
         self.placed: list[tuple[str, int]] = []
         self.outputs: list[tuple[str, str, int]] = []
-        self.failing = ""
+        self.failing, self.passing = "", 0
+        self.made: list[weakref.ref[Any]] = []
 
     __version__ = onnxruntime.__version__
     SessionOptions = onnxruntime.SessionOptions
@@ -42,7 +44,9 @@ class StandIn:
         def place(make: Any, *arguments: Any) -> Any:
             *values, kind, index = arguments
             self.placed.append((kind, index))
-            return make(*values)
+            value = make(*values)
+            self.made.append(weakref.ref(value))
+            return value
 
         return SimpleNamespace(
             ortvalue_from_numpy=lambda *a: place(real.ortvalue_from_numpy, *a),
@@ -73,8 +77,9 @@ class StandIn:
             )
 
         def run(binding: Any, _options: Any) -> None:
-            if self.failing:
+            if self.failing and self.passing == 0:
                 raise RuntimeError(self.failing)
+            self.passing -= 1
             real.run_with_iobinding(binding.real)
 
         return SimpleNamespace(io_binding=bind, run_with_iobinding=run)
@@ -107,6 +112,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, device: HostDevice) -> StandIn:
 
     def scan_cuda(shape: ScanShape, pointers: ScanPointers, workspace: int, size: int, stream: int) -> None:
         assert stream in device.alive["stream"]
+        assert device.is_current()
         assert workspace != 0
         assert size == real.workspace_size(shape)
         real.scan_cpu(shape, pointers, 1)
@@ -140,6 +146,31 @@ def test_the_gpu_session_gives_what_the_cpu_session_gives(file: Path, stand_in: 
     assert stand_in.options == [{"disable_synchronize_execution_providers": "1"}] * 30
     with pytest.raises(UsageError, match="closed"):
         session.run(image)
+
+
+@pytest.mark.parametrize("passing", [15, 7, 0], ids=["a whole run", "a run that fails midway", "at its start"])
+def test_what_the_stream_may_still_use_is_freed_when_it_is_done(
+    file: Path, stand_in: StandIn, device: HostDevice, monkeypatch: pytest.MonkeyPatch, passing: int
+) -> None:
+    image = np.zeros((1, 3, 64, 64), np.float32)
+    held: list[list[bool]] = []
+    synchronize = device.synchronize
+
+    def wait(stream: int) -> None:
+        held.append([made() is not None for made in stand_in.made])
+        synchronize(stream)
+
+    with OnnxSession(file, "cuda") as session:
+        stand_in.made.clear()  # the weights, which stay
+        stand_in.failing, stand_in.passing = "no memory", passing
+        monkeypatch.setattr(device, "synchronize", wait)
+        try:
+            session.run(image)
+        except EngineError:
+            assert passing < 15
+        # The image, and of each scan that was enqueued its result and its workspace.
+        assert held == [[True] * (1 + 2 * min(passing, 14))]
+        assert not any(made() for made in stand_in.made)
 
 
 def test_a_failing_run_is_our_error(file: Path, stand_in: StandIn) -> None:

@@ -36,9 +36,9 @@ def picture(seed: int = 0, side: int = 16) -> Any:
     return np.random.default_rng(seed).random((1, 3, side, side), dtype=np.float32)
 
 
-OPENING = ["activate", "free_bytes", "create_stream", "create_event", "create_context"]
+OPENING = ["active", "free_bytes", "create_stream", "create_event", "create_context"]
 RUNNING = [
-    *("activate", "allocate", "allocate_pinned", "copy_in", "set_shape", "enqueue", "record", "copy_out"),
+    *("active", "allocate", "allocate_pinned", "copy_in", "set_shape", "enqueue", "record", "copy_out"),
     *("synchronize", "capture", "launch"),
 ]
 

@@ -198,6 +198,36 @@ def test_autoreg_without_tensorrt_says_so() -> None:
         assert finished.stderr.endswith("this process has loaded no TensorRT; load that first\n")
 
 
+@pytest.mark.parametrize(
+    ("file", "version", "title"),
+    [
+        ("libnvinfer.so.12", 120000, "libnvinfer.so.12 (version 12.0.0)"),
+        ("libnvinfer.so.9", 9300, "libnvinfer.so.9 (version 9.3.0)"),
+        ("libnvinfer_lean.so.8", 8601, "libnvinfer_lean.so.8 (version 8.6.1)"),
+        ("libtensorrt_rtx.so.1", 10601, "libtensorrt_rtx.so.1 (version 1.6.1)"),
+        ("libtensorrt_rtx.so.2", 20100, "libtensorrt_rtx.so.2 (version 2.1.0)"),
+        ("libnvinfer.so.13.1.2", None, "libnvinfer.so.13.1.2 (which tells no version)"),
+    ],
+)
+def test_autoreg_names_a_version_that_the_plugin_does_not_know(
+    tmp_path: Path, file: str, version: int | None, title: str
+) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("needs cc, to make a library of that name")
+    source = tmp_path / "other.c"
+    source.write_text("" if version is None else f"int getInferLibVersion(void) {{ return {version}; }}\n")
+    other = tmp_path / file
+    subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{file}", str(source), "-o", str(other)], check=True)
+    for library in autoreg_libraries().values():
+        script = f"import ctypes; ctypes.CDLL({str(other)!r}); ctypes.CDLL({str(library)!r})"
+        finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert finished.returncode == 0
+        assert finished.stderr.endswith(
+            f"this process has loaded {title}; the plugin runs in TensorRT 10, 11 and TensorRT-RTX 1.7 and later 1.x "
+            "alone\n"
+        )
+
+
 def plan(folder: Path, name: str, glue: str, onnx: Path, *sizes: str) -> bytes:
     path = folder / f"{name}.plan"
     found, _ = run("build", glue, str(onnx), str(path), *sizes)

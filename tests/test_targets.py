@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from serpent.errors import EngineError, MissingExtraError, UsageError
+from serpent.runtime import cuda_device
 from serpent.runtime.gpu import Gpu
 from serpent.runtime.tensorrt_library import RTX, TRT, installed_version
 from serpent_export import targets
-from serpent_export.targets import choose_engine, choose_targets, gpu_note, parse_targets
+from serpent_export.targets import choose_engine, choose_targets, gpu_note, own_target, parse_targets
+from tests import nvidia_smi
+from tests.cuda_stand_in import Cuda
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
@@ -76,12 +80,33 @@ def test_a_data_centre_gpu_needs_tensorrt_proper(text: str) -> None:
 
 
 def test_tensorrt_builds_for_its_own_gpu() -> None:
-    assert choose_targets(None, TRT, [H100]) == ("sm90",)
+    assert choose_targets(None, TRT, [H100]) == ()  # the process that builds asks CUDA
     assert choose_targets("sm90", TRT, [H100]) == ("sm90",)
+    assert choose_targets("sm90", TRT, [RTX_4090, H100]) == ("sm90",)  # which is first is CUDA's business
     with pytest.raises(UsageError, match=r"--targets sm89 cannot be built by TensorRT.*\(sm90\) alone\n.*--engine rtx"):
         choose_targets("sm89", TRT, [H100])
     with pytest.raises(EngineError, match="only on the GPU that will run them; there is none"):
         choose_targets(None, TRT, [])
+
+
+def test_the_target_is_cudas_device_and_not_nvidia_smis_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi.install(tmp_path / "bin", monkeypatch, nvidia_smi.RTX_4090)
+    cuda = Cuda((9, 0), (8, 9))
+    monkeypatch.setattr(cuda_device, "require", lambda *_: cuda)
+    assert own_target([]) == own_target(["sm90"]) == ("sm90",)
+    with pytest.raises(UsageError, match=r"--targets sm89 .* that CUDA counts first, which is sm90\n.*VISIBLE_DEVICES"):
+        own_target(["sm89"])
+    cuda.device = 1
+    assert own_target([]) == ("sm89",)
+
+
+def test_without_cudas_bindings_nvidia_smi_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    nvidia_smi.install(tmp_path / "bin", monkeypatch, nvidia_smi.H100)
+    assert own_target([]) == ("sm90",)
+    nvidia_smi.remove(tmp_path / "none", monkeypatch)
+    with pytest.raises(EngineError, match=r"builds plans on a GPU, and nvidia-smi is not on the PATH"):
+        own_target([])
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,9 @@ def test_tensorrt_without_these_settings_is_given_none_of_them() -> None:
 
 
 def test_a_context_is_for_one_thread_at_a_time_and_not_for_afterwards() -> None:
-    raw = SimpleNamespace(set_tensor_address=lambda *_: True, set_input_shape=lambda *_: True)
+    raw = SimpleNamespace(
+        set_tensor_address=lambda *_: True, set_input_shape=lambda *_: True, get_tensor_shape=lambda _: (1, 3, 8, 8)
+    )
     context = TensorRTContext(raw, lambda: "")
 
     def enter_again(_stream: int) -> bool:
@@ -230,7 +232,10 @@ def test_a_context_is_for_one_thread_at_a_time_and_not_for_afterwards() -> None:
 @pytest.mark.parametrize("said", ["", "the scan failed"])
 def test_a_failed_run_or_a_plugins_complaint_is_an_error(said: str) -> None:
     raw = SimpleNamespace(
-        set_tensor_address=lambda *_: True, set_input_shape=lambda *_: True, execute_async_v3=lambda _: bool(said)
+        set_tensor_address=lambda *_: True,
+        set_input_shape=lambda *_: True,
+        get_tensor_shape=lambda _: (1, 3, 8, 8),
+        execute_async_v3=lambda _: bool(said),
     )
     words = iter(["", said])
     context = TensorRTContext(raw, lambda: next(words))

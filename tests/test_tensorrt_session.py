@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from tests.cuda_stand_in import Cuda, Engine
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
 Exporter = Callable[..., Path]
+ELF_LIBRARY = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00" + bytes(44)
+"""The header of a shared library for x86-64."""
 RUN_ONNX = r"serpent-infer .*/network\.onnx photo\.png"
 
 
@@ -35,10 +38,10 @@ RUN_ONNX = r"serpent-infer .*/network\.onnx photo\.png"
 def exported(tmp_path: Path) -> Exporter:
     """Write a plan (of nonsense), its manifest and the ONNX file beside it; keywords change the engine entry."""
 
-    def write(*, with_onnx: bool = True, **changes: Any) -> Path:
+    def write(*, with_onnx: bool = True, content: bytes = b"a plan" * 100, **changes: Any) -> Path:
         config = SerpentConfig.from_variant("B")
         plan = tmp_path / "network.plan"
-        plan.write_bytes(b"a plan" * 100)
+        plan.write_bytes(content)
         if with_onnx:
             plan.with_suffix(".onnx").write_bytes(b"a network")
         engine = {"flavour": "rtx", "version": "1.7.1.116", "targets": ["sm86", "sm89"]} | changes
@@ -180,10 +183,11 @@ def test_a_run_gives_the_plans_output_and_frees_everything(exported: Exporter, s
         for _ in range(2):
             np.testing.assert_array_equal(session.run(image), image / 2)
             assert len(stand_in.cuda.memory) == 4  # in and out, here and there, for the next run
-        assert stand_in.cuda.device == 1
+        assert (stand_in.cuda.device, set(stand_in.cuda.used)) == (0, {1})  # the caller's; the session's
         assert len(stand_in.cuda.streams) == 1
         assert stand_in.tried == [1]
     assert (stand_in.cuda.streams, stand_in.cuda.events, stand_in.cuda.memory) == (set(), set(), {})
+    assert stand_in.cuda.device == 0
     session.close()  # again is fine
     with pytest.raises(SerpentError, match="is closed"):
         session.run(image)
@@ -224,6 +228,29 @@ def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: Simp
     with pytest.raises(EngineError, match=rf"TensorRT-RTX cannot load .*: the header is wrong\n.* or: {RUN_ONNX}$"):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
+
+
+@pytest.mark.parametrize("written", [(1, 3, 128, 128), (4, 3, 64, 64), (1, 3, 64, -1), (1, 3, 64, 64, 2), ()])
+def test_a_plan_that_would_write_past_its_result_is_stopped_before_it_runs(
+    exported: Exporter, stand_in: SimpleNamespace, written: tuple[int, ...]
+) -> None:
+    context = stand_in.engine.context
+    context.get_tensor_shape = lambda name: written if name == "restored" else context.shape
+    says = re.escape(f"network.plan: the plan would write a result of shape {written} for an image of shape (1, 3, 64")
+    with TensorRTSession(exported()) as session:
+        for _ in range(2):  # the shape that was refused is not taken for set
+            with pytest.raises(EngineError, match=says):
+                session.run(np.zeros((1, 3, 64, 64), dtype=np.float32))
+    assert context.runs == 0
+
+
+@pytest.mark.parametrize("tensor", ["image", "restored"])
+def test_a_plan_whose_tensors_are_not_dense_is_refused(
+    exported: Exporter, stand_in: SimpleNamespace, tensor: str
+) -> None:
+    stand_in.engine.layouts[tensor] = "CHW32"  # 32 channels' memory for 3
+    with pytest.raises(ModelFileError, match=rf"{tensor} float32 CHW32.*; expected image and restored, both float32"):
+        TensorRTSession(exported())
 
 
 def test_a_plan_with_other_tensors_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:
@@ -303,11 +330,23 @@ def test_another_plugin_is_refused(exported: Exporter, plugin: dict[str, Any], m
         TensorRTSession(exported(plugin=plugin))
 
 
+@pytest.mark.parametrize(
+    "carrier",
+    [
+        {"plugin": {"embedded": True, "schema": 7}},
+        {"plugin": {"schema": 7}, "content": b"a plan" * 100 + ELF_LIBRARY + b"the rest"},
+        {"plugin": {"embedded": False, "schema": 7}, "content": ELF_LIBRARY},
+    ],
+    ids=["as the manifest says", "of which the manifest is silent", "which the manifest denies"],
+)
 def test_a_plan_with_native_code_runs_only_where_that_is_allowed(
-    exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    exported: Exporter, stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, carrier: dict[str, Any]
 ) -> None:
-    plan = exported(plugin={"embedded": True, "schema": 7})
-    with pytest.raises(UsageError, match=r"carries its plugin, native code.*\n.*allow_native_code=True"):
+    plan = exported(**carrier)
+    with pytest.raises(
+        UsageError,
+        match=r"carries its plugin, native code.*\n.*\.plan photo\.png --allow-native-code, or.*_native_code=True",
+    ):
         open_session(plan)
     # Its own plugin is the only one: ours, of the same name, stays out of the registry.
     monkeypatch.setattr(tensorrt_loading, "register", lambda _module: pytest.fail("registered"))

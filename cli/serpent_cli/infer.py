@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serpent_cli.console import activity, show_json
-from serpent_cli.options import json_option, version_option
+from serpent_cli.options import json_option, native_code_option, version_option
 
 if TYPE_CHECKING:
     from serpent.pictures.write import Subsampling
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     "Default: native where its library is there.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
+@native_code_option
 @json_option
 @version_option
 def infer(
@@ -71,6 +72,7 @@ def infer(
     device: str,
     scan: Scan | None,
     threads: int | None,
+    allow_native_code: bool,
     as_json: bool,
 ) -> None:
     """Restore PICTURE with MODEL.
@@ -94,7 +96,9 @@ def infer(
     source = read_picture(picture, max_pixels=max_pixels or MAX_PIXELS)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
-        with open_session(model, device, scan=scan, threads=threads) as session:
+        # None: where it is not asked for, it is no option that other kinds of file would have to refuse.
+        native_code = allow_native_code or None
+        with open_session(model, device, scan=scan, threads=threads, allow_native_code=native_code) as session:
             loaded = time.perf_counter()
             progress.stage(f"restoring {picture.name}")
             restored = restore_picture(session, source, on_tile=progress.tile)

@@ -16,4 +16,10 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
 version_option = click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
+native_code_option = click.option(
+    "--allow-native-code",
+    is_flag=True,
+    help="For .plan: run one that carries its plugin (serpent-export --embed-plugin). That is code from the file; only "
+    "where you trust its source.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, errors included.")

@@ -168,7 +168,7 @@ def export(
                 options=options,
                 on_stage=on_stage,
             )
-            seconds["plan"] = built.seconds
+            seconds["plan"], plan_targets = built.seconds, built.targets
             engine_fields = built.to_manifest()
         files = []
         for kind in kinds:

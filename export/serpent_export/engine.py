@@ -110,7 +110,7 @@ def build_engine(
         onnx_path: input ``image`` (B, 3, H, W), scans as nodes ``SelectiveScan2D`` with a ``plugin_namespace``.
         plan_path: written whole or not at all; replaced when it exists.
         flavour: who builds.
-        targets: GPUs to build for; for TensorRT the one GPU of this machine.
+        targets: GPUs to build for; for TensorRT none, or the one that CUDA counts first here.
         profile: accepted shapes, all with a largest size.
         expected_scans: how many scans of the file must become plugin layers.
         name: of the network inside the plan: the ONNX parser does not pass the graph's own on.
@@ -119,7 +119,7 @@ def build_engine(
         on_stage: told what is being done.
 
     Raises:
-        UsageError: an option that the flavour does not have.
+        UsageError: an option that the flavour does not have, or a target that is not this machine's.
         MissingExtraError: the flavour is not installed.
         NativeLibraryError: the C++ plugin library is to be embedded and is not there.
         EngineError: too old, the file cannot be parsed or built, or the build process died.
@@ -152,7 +152,7 @@ def build_engine(
     plugin = PluginIdentity(**fields.pop("plugin"))
     return EngineResult(
         flavour=flavour.key,
-        targets=tuple(targets),
+        targets=tuple(fields.pop("targets")),
         plugin=plugin,
         network=name,
         profiles=(profile,),

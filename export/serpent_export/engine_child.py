@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from serpent.runtime.border import BORDERS
 from serpent.runtime.tensorrt_library import FLAVOURS, RTX, Flavour, check_installed, load, make_logger
 from serpent.shapes import ShapeProfile
 from serpent_export.plugin_choice import RegisteredPlugin, register_plugin
+from serpent_export.targets import own_target
 
 _EXPORT_AGAIN = (
     "export the ONNX file again with this version of serpent-export, "
@@ -44,6 +45,7 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
         SerpentError: whatever prevents the plan, as one message.
     """
     flavour = FLAVOURS[spec["flavour"]]
+    targets = spec["targets"] if flavour is RTX else own_target(spec["targets"])
     file = Path(spec["onnx"])
     on_stage(f"loading {flavour.title}")
     trt = load(flavour)
@@ -64,15 +66,15 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
     network.name = spec["name"]
     scans = _count_scans(trt, network, file, spec["expected_scans"])
 
-    on_stage(f"building the plan for {', '.join(spec['targets'])}")
+    on_stage(f"building the plan for {', '.join(targets)}")
     if flavour is RTX:
-        _set_targets(trt, config, spec["targets"])
+        _set_targets(trt, config, targets)
     _set_options(trt, config, spec)
     _add_profile(trt, builder, config, network, ShapeProfile.from_dict(spec["profile"]), spec["io"])
     plan = builder.build_serialized_network(network, config)
     if plan is None or plugin.errors:
         reason = "; ".join([*dict.fromkeys(plugin.errors), logger.sentence()]).strip("; ")
-        hint = "TensorRT-RTX takes Turing (sm75) with --precision fp16 alone" if "sm75" in spec["targets"] else None
+        hint = "TensorRT-RTX takes Turing (sm75) with --precision fp16 alone" if "sm75" in targets else None
         raise EngineError(f"{flavour.title} cannot build {file.name}: {reason}", hint=hint)
 
     on_stage("writing the plan")
@@ -85,6 +87,7 @@ def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, An
     return {
         "version": check_installed(flavour),
         "cuda": _cuda_major(flavour),
+        "targets": list(targets),
         "layers": network.num_layers,
         "plugin_layers": scans,
         "plugin": plugin.to_manifest(),
@@ -116,7 +119,7 @@ def _network_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
+def _set_targets(trt: Any, config: Any, targets: Sequence[str]) -> None:
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
         capability = getattr(trt.ComputeCapability, target.upper(), None)

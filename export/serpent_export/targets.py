@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serpent.errors import EngineError, SerpentError, UsageError
-from serpent.runtime.gpu import Gpu
+from serpent.errors import EngineError, MissingExtraError, SerpentError, UsageError
+from serpent.runtime.cuda_device import load_cuda
+from serpent.runtime.gpu import Gpu, survey_gpus
 from serpent.runtime.tensorrt_library import RTX, TRT, Flavour, check_installed, installed_version, load
 from serpent.runtime.tensorrt_library import supported_targets as targets_of
 
@@ -83,7 +84,8 @@ def choose_targets(text: str | None, flavour: Flavour, gpus: Sequence[Gpu]) -> t
         gpus: of this machine.
 
     Returns:
-        Lower-case names, each once, in ascending order: equal sets give equal plans.
+        Lower-case names, each once, in ascending order: equal sets give equal plans. Empty for TensorRT where none is
+        asked for: the process that builds knows its GPU, see :func:`own_target`.
 
     Raises:
         UsageError: a text that names no GPU, or a GPU that the engine cannot build for.
@@ -93,13 +95,14 @@ def choose_targets(text: str | None, flavour: Flavour, gpus: Sequence[Gpu]) -> t
     if flavour is TRT:
         if not gpus:
             raise EngineError("TensorRT builds plans only on the GPU that will run them; there is none", hint=_USE_RTX)
-        own = gpus[0].target
-        if asked is not None and asked != (own,):
+        own = list(dict.fromkeys(gpu.target for gpu in gpus))
+        if asked is not None and asked not in [(target,) for target in own]:
             raise UsageError(
-                f"--targets {text} cannot be built by TensorRT, which builds for the GPU of this machine ({own}) alone",
+                f"--targets {text} cannot be built by TensorRT, which builds for the GPU of this machine "
+                f"({', '.join(own)}) alone",
                 hint=f"leave out --targets, or {_USE_RTX}",
             )
-        return (own,)
+        return asked or ()
     available = rtx_targets()
     chosen = DEFAULT_TARGETS if asked is None else asked
     for target in chosen:
@@ -109,6 +112,35 @@ def choose_targets(text: str | None, flavour: Flavour, gpus: Sequence[Gpu]) -> t
                 hint=f"on a machine with that GPU: {TRT.install_command}, then serpent-export --engine trt",
             )
     return chosen
+
+
+def own_target(asked: Sequence[str]) -> tuple[str, ...]:
+    """The GPU that TensorRT builds for in this process: CUDA's current device, as CUDA counts.
+
+    ``nvidia-smi``, which counts in another order, is asked where CUDA's bindings are not installed.
+
+    Args:
+        asked: empty, or the one target that the plan should have.
+
+    Raises:
+        UsageError: another target than ``asked``.
+        EngineError: CUDA fails, or there is no GPU.
+    """
+    try:
+        cuda = load_cuda(TRT.key, "building a plan")
+    except MissingExtraError:
+        survey = survey_gpus()
+        if not survey.gpus:
+            raise EngineError(f"TensorRT builds plans on a GPU, and {survey.reason}", hint=_USE_RTX) from None
+        own = survey.gpus[0].target
+    else:
+        own = cuda.target(cuda.current())
+    if asked and tuple(asked) != (own,):
+        raise UsageError(
+            f"--targets {','.join(asked)} cannot be built on the GPU that CUDA counts first, which is {own}",
+            hint=f"choose another with CUDA_VISIBLE_DEVICES=N, leave out --targets, or {_USE_RTX}",
+        )
+    return (own,)
 
 
 def parse_targets(text: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ Not run on a GPU yet: only against a stand-in for the bindings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from serpent.errors import EngineError
@@ -46,6 +47,10 @@ class Cuda:
         """How many devices CUDA sees."""
         return int(self.call("cudaGetDeviceCount"))
 
+    def current(self) -> int:
+        """The calling thread's device."""
+        return int(self.call("cudaGetDevice"))
+
     def target(self, device: int) -> str:
         """Compute capability of a device, such as "sm89"."""
         kind = self.runtime.cudaDeviceAttr
@@ -67,107 +72,117 @@ def load_cuda(extra: str, purpose: str) -> Cuda:
 
 
 class CudaDevice:
-    """One GPU; the methods are those of :class:`serpent.runtime.tensorrt_engine.Device`."""
+    """One GPU; the methods are those of :class:`serpent.runtime.tensorrt_engine.Device`.
+
+    The caller's current device is the same after each of them as before.
+    """
 
     def __init__(self, cuda: Cuda, index: int) -> None:
         self.index = index
         self._cuda = cuda
         self._runtime = cuda.runtime
-        self.activate()
 
     def name(self) -> str:
         """What distinguishes this GPU from others, its number apart."""
-        properties = self._cuda.call("cudaGetDeviceProperties", self.index)
+        properties = self._call("cudaGetDeviceProperties", self.index)
         return f"{properties.name.decode()} {bytes(properties.uuid.bytes).hex()}"
 
-    def activate(self) -> None:
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        before = self._cuda.current()
+        # Also where it is that one: a thread has its context only from here on, and TensorRT may count on one.
         self._cuda.call("cudaSetDevice", self.index)
+        try:
+            yield
+        finally:
+            if before != self.index:
+                self._cuda.call("cudaSetDevice", before)
 
     def free_bytes(self) -> int:
-        self.activate()
-        return int(self._cuda.call("cudaMemGetInfo")[0])
+        return int(self._call("cudaMemGetInfo")[0])
 
     def allocate(self, size: int) -> int:
-        self.activate()
         return self._allocated("cudaMalloc", size)
 
     def free(self, address: int) -> None:
-        self.activate()
-        self._cuda.call("cudaFree", address)
+        self._call("cudaFree", address)
 
     def allocate_pinned(self, size: int) -> int:
-        self.activate()
         return self._allocated("cudaMallocHost", size)
 
     def free_pinned(self, address: int) -> None:
-        self._cuda.call("cudaFreeHost", address)
+        self._call("cudaFreeHost", address)
 
     def copy_in(self, target: int, source: int, size: int, stream: int) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
+        self._call("cudaMemcpyAsync", target, source, size, kind, stream)
 
     def copy_out(self, target: int, source: int, size: int, stream: int) -> None:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._cuda.call("cudaMemcpyAsync", target, source, size, kind, stream)
+        self._call("cudaMemcpyAsync", target, source, size, kind, stream)
 
     def create_stream(self) -> int:
-        self.activate()
         # Non-blocking: work on CUDA's default stream, of whichever library, does not hold this one up.
-        return int(self._cuda.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))
+        return int(self._call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
-        self._cuda.call("cudaStreamDestroy", stream)
+        self._call("cudaStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
-        self._cuda.call("cudaStreamSynchronize", stream)
+        self._call("cudaStreamSynchronize", stream)
 
     def create_event(self) -> int:
-        self.activate()
-        return int(self._cuda.call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
+        return int(self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
 
     def destroy_event(self, event: int) -> None:
-        self._cuda.call("cudaEventDestroy", event)
+        self._call("cudaEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
-        self._cuda.call("cudaEventRecord", event, stream)
+        self._call("cudaEventRecord", event, stream)
 
     def wait(self, stream: int, event: int) -> None:
-        self._cuda.call("cudaStreamWaitEvent", stream, event, 0)
+        self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def synchronize_event(self, event: int) -> None:
-        self._cuda.call("cudaEventSynchronize", event)
+        self._call("cudaEventSynchronize", event)
 
     def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
         # Thread-local: what other threads allocate meanwhile does not spoil this capture.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._cuda.call("cudaStreamBeginCapture", stream, mode)
+        with self.active():
+            self._call("cudaStreamBeginCapture", stream, mode)
+            try:
+                enqueue()
+            except BaseException:
+                # A stream left in capture refuses all other work; what it says about the broken capture adds nothing.
+                self._runtime.cudaStreamEndCapture(stream)
+                raise
+            graph = self._call("cudaStreamEndCapture", stream)
         try:
-            enqueue()
-        except BaseException:
-            # A stream left in capture refuses all other work; what it says about the broken capture adds nothing.
-            self._runtime.cudaStreamEndCapture(stream)
-            raise
-        graph = self._cuda.call("cudaStreamEndCapture", stream)
-        try:
-            return int(self._cuda.call("cudaGraphInstantiate", graph, 0))
+            return int(self._call("cudaGraphInstantiate", graph, 0))
         finally:
-            self._cuda.call("cudaGraphDestroy", graph)
+            self._call("cudaGraphDestroy", graph)
 
     def launch(self, graph: int, stream: int) -> None:
-        self._cuda.call("cudaGraphLaunch", graph, stream)
+        self._call("cudaGraphLaunch", graph, stream)
 
     def destroy_graph(self, graph: int) -> None:
-        self._cuda.call("cudaGraphExecDestroy", graph)
+        self._call("cudaGraphExecDestroy", graph)
 
     def index_of(self, address: int) -> int | None:
-        attributes = self._cuda.call("cudaPointerGetAttributes", address)
+        attributes = self._call("cudaPointerGetAttributes", address)
         kinds = self._runtime.cudaMemoryType
         on_device = attributes.type in (kinds.cudaMemoryTypeDevice, kinds.cudaMemoryTypeManaged)
         return int(attributes.device) if on_device else None
 
+    def _call(self, name: str, *arguments: Any) -> Any:
+        # Also where only a stream is named: stream 0 is that of the current device.
+        with self.active():
+            return self._cuda.call(name, *arguments)
+
     def _allocated(self, function: str, size: int) -> int:
         try:
-            return int(self._cuda.call(function, size))
+            return int(self._call(function, size))
         except EngineError as error:
             free = self.free_bytes() // _MIB
             raise EngineError(

@@ -1,15 +1,26 @@
-"""Which NVIDIA GPUs this machine has, asked of ``nvidia-smi``: it comes with the driver and needs no package."""
+"""Which NVIDIA GPUs this machine has, asked of what comes with the driver and needs no package.
+
+That is ``nvidia-smi``, a process that can be given up; or the driver's library, where the program is not there, as in
+some containers.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 _QUERY = ["--query-gpu=index,name,compute_cap,driver_version", "--format=csv,noheader"]
 _TIMEOUT_S = 20.0
 """A driver in trouble can make nvidia-smi wait for minutes; a healthy one answers within two seconds."""
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_MAJOR, _MINOR = 75, 76
+"""The driver's numbers of a device's compute capability among its attributes."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +28,10 @@ class Gpu:
     """One NVIDIA GPU.
 
     Attributes:
-        index: its number for ``nvidia-smi`` (CUDA may count in another order).
+        index: its number for ``nvidia-smi``; CUDA may count in another order.
         name: as the driver calls it.
         compute_capability: (major, minor).
-        driver_version: of the kernel driver, such as "580.65.06".
+        driver_version: of the kernel driver, such as "580.65.06"; or the CUDA that it is for, such as "for CUDA 13.0".
     """
 
     index: int
@@ -48,10 +59,10 @@ def target_name(major: int, minor: int) -> str:
 
 
 def survey_gpus() -> GpuSurvey:
-    """Ask ``nvidia-smi`` for the GPUs and the driver; never raises."""
+    """Ask for the GPUs and the driver; never raises."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return GpuSurvey((), "nvidia-smi is not on the PATH: no NVIDIA driver is installed")
+        return _ask_driver()
     try:
         answer = subprocess.run(
             [program, *_QUERY],
@@ -79,6 +90,39 @@ def survey_gpus() -> GpuSurvey:
 def find_gpus() -> list[Gpu]:
     """The NVIDIA GPUs of this machine; empty when there is none or the driver does not answer."""
     return list(survey_gpus().gpus)
+
+
+def _ask_driver() -> GpuSurvey:
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return GpuSurvey((), f"nvidia-smi is not on the PATH and {_DRIVER} not found: no NVIDIA driver is installed")
+    try:
+        version, count = ctypes.c_int(), ctypes.c_int()
+        _call(driver.cuInit, 0)
+        _call(driver.cuDriverGetVersion, ctypes.byref(version))
+        _call(driver.cuDeviceGetCount, ctypes.byref(count))
+        cuda = f"for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+        gpus = tuple(_ask_device(driver, index, cuda) for index in range(count.value))
+    except OSError as error:
+        return GpuSurvey((), f"the NVIDIA driver refused: {error}")
+    return GpuSurvey(gpus, "" if gpus else f"the NVIDIA driver ({cuda}) lists no GPU")
+
+
+def _ask_device(driver: ctypes.CDLL, index: int, cuda: str) -> Gpu:
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    _call(driver.cuDeviceGet, ctypes.byref(device), index)
+    _call(driver.cuDeviceGetName, name, len(name), device)
+    _call(driver.cuDeviceGetAttribute, ctypes.byref(major), _MAJOR, device)
+    _call(driver.cuDeviceGetAttribute, ctypes.byref(minor), _MINOR, device)
+    return Gpu(index, name.value.decode(errors="replace"), (major.value, minor.value), cuda)
+
+
+def _call(function: Any, *arguments: Any) -> None:
+    status = function(*arguments)
+    if status != 0:
+        raise OSError(f"{function.__name__} failed with status {status}")
 
 
 def _parse_line(line: str) -> Gpu | None:

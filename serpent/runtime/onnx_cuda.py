@@ -77,8 +77,7 @@ class CudaSplitRunner:
     def __init__(self, model: onnx.ModelProto, device: Device, times: Any) -> None:
         self._device, self._times = device, times
         plan = split_at_scans(model)
-        with contextlib.ExitStack() as undo:
-            device.activate()
+        with device.active(), contextlib.ExitStack() as undo:
             self._stream = device.create_stream()
             undo.callback(device.destroy_stream, self._stream)
             self._steps: list[tuple[Segment | ScanStep, Any, tuple[str, ...]]] = [
@@ -89,35 +88,45 @@ class CudaSplitRunner:
 
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         start = time.perf_counter()
-        self._device.activate()
-        values: dict[str, Any] = {"image": self._to_device(np.ascontiguousarray(image))}
-        # What a scan reads and writes lives until the stream has passed it: the host does not wait in between.
-        workspaces: list[Any] = []
-        try:
-            for step, prepared, dead in self._steps:
-                if isinstance(step, ScanStep):
-                    values[step.output] = self._scan(step, prepared, values, workspaces)
-                else:
-                    values.update(zip(step.outputs, self._run(step, prepared, values), strict=True))
-                for name in dead:
-                    del values[name]
-            self._device.synchronize(self._stream)
-            restored: NDArray[Any] = values["restored"].numpy()
-        except SerpentError:
-            raise
-        except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
-            size = "x".join(map(str, image.shape))
-            raise EngineError(
-                f"ONNX Runtime {ort.__version__} failed on the GPU with an image of {size}: {error}",
-                hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",
-            ) from None
+        # What was not allocated in the stream's order lives until the stream has passed it: the host runs ahead, and
+        # what it frees may at once be another session's, on another stream.
+        held: list[Any] = []
+        with self._device.active():
+            try:
+                try:
+                    restored = self._enqueue(image, held)
+                finally:  # after a failure, too: what was enqueued before it still runs
+                    self._device.synchronize(self._stream)
+                result: NDArray[Any] = restored.numpy()
+            except SerpentError:
+                raise
+            except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
+                size = "x".join(map(str, image.shape))
+                raise EngineError(
+                    f"ONNX Runtime {ort.__version__} failed on the GPU with an image of {size}: {error}",
+                    hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",
+                ) from None
         self._times.total = time.perf_counter() - start
-        return restored
+        return result
 
     def close(self) -> None:
         """Free the sessions, the weights and the stream."""
-        self._steps = []
-        self._closing.close()
+        with self._device.active():
+            self._steps = []
+            self._closing.close()
+
+    def _enqueue(self, image: NDArray[Any], held: list[Any]) -> Any:
+        """Put a run into the stream; returns where its result will be."""
+        values: dict[str, Any] = {"image": self._to_device(np.ascontiguousarray(image))}
+        held.append(values["image"])
+        for step, prepared, dead in self._steps:
+            if isinstance(step, ScanStep):
+                values[step.output] = self._scan(step, prepared, values, held)
+            else:
+                values.update(zip(step.outputs, self._run(step, prepared, values), strict=True))
+            for name in dead:
+                del values[name]
+        return values["restored"]
 
     def _open(self, model: onnx.ModelProto) -> Any:
         options = ort.SessionOptions()
@@ -140,7 +149,7 @@ class CudaSplitRunner:
         session.run_with_iobinding(binding, options)
         return list(binding.get_outputs())
 
-    def _scan(self, step: ScanStep, weights: list[Any], values: dict[str, Any], workspaces: list[Any]) -> Any:
+    def _scan(self, step: ScanStep, weights: list[Any], values: dict[str, Any], held: list[Any]) -> Any:
         x, x_dbl = (values[name] for name in step.inputs)
         dtype, numpy_dtype = _SCAN_DTYPES[x.data_type()]
         batch, height, width, channels = x.shape()
@@ -149,7 +158,7 @@ class CudaSplitRunner:
         size = native.library().workspace_size(shape)
         y = self._on_device([batch, height, width, channels], numpy_dtype)
         workspace = self._on_device([max(size, 1)], np.uint8)
-        workspaces.append(workspace)
+        held += [y, workspace]
         pointers = native.ScanPointers(*[value.data_ptr() for value in (x, x_dbl, *weights, y)])
         native.library().scan_cuda(shape, pointers, workspace.data_ptr(), size, self._stream)
         return y

@@ -78,7 +78,11 @@ class TensorRTEngine:
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         kinds = {name: engine.get_tensor_dtype(name).name for name in names}
-        return {name: _DTYPES.get(kind, kind.lower()) for name, kind in kinds.items()}
+        layouts = {name: engine.get_tensor_format(name).name for name in names}
+        return {
+            name: _DTYPES.get(kind, kind.lower()) + (f" {layouts[name]}" if layouts[name] != "LINEAR" else "")
+            for name, kind in kinds.items()
+        }
 
     @property
     def limits(self) -> ShapeLimits:
@@ -152,11 +156,12 @@ class TensorRTContext:
         self._shape: Shape = ()
         self._lock = threading.Lock()
 
-    def set_shape(self, shape: Shape) -> None:
+    def set_shape(self, shape: Shape) -> Shape:
         with self._alone() as context:
             if not context.set_input_shape(INPUT, shape):
                 raise EngineError(f"an image of shape {shape} was refused: {self._take_messages() or _SILENT}")
             self._shape = shape
+            return tuple(context.get_tensor_shape(OUTPUT))
 
     def enqueue(self, image: int, restored: int, stream: int) -> None:
         with self._alone() as context:

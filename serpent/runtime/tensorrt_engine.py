@@ -8,6 +8,7 @@ Every method raises ``EngineError`` with TensorRT's or CUDA's reason where it fa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,8 +28,8 @@ class ShapeLimits:
 class Context(Protocol):
     """State of one run at a time; it holds the device memory of the network's activations."""
 
-    def set_shape(self, shape: Shape) -> None:
-        """Choose the input's shape for the runs that follow."""
+    def set_shape(self, shape: Shape) -> Shape:
+        """Choose the input's shape for the runs that follow; returns the shape of their output."""
 
     def enqueue(self, image: int, restored: int, stream: int) -> None:
         """Enqueue one run from and to device memory; returns before it is done."""
@@ -42,7 +43,10 @@ class Engine(Protocol):
 
     @property
     def dtypes(self) -> dict[str, str]:
-        """The numpy name of the type of each input and output tensor, "float32" for example."""
+        """The numpy name of the type of each input and output tensor, "float32" for example.
+
+        Where the tensor is not laid out densely, which takes more memory, that follows: "float32 CHW32".
+        """
 
     @property
     def limits(self) -> ShapeLimits: ...
@@ -71,8 +75,8 @@ class Device(Protocol):
     def index(self) -> int:
         """Its number as CUDA counts."""
 
-    def activate(self) -> None:
-        """Make it the calling thread's device."""
+    def active(self) -> AbstractContextManager[None]:
+        """Make it the calling thread's device for a ``with`` block, and then the one again that was it before."""
 
     def free_bytes(self) -> int: ...
 

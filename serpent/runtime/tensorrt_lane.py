@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 class Lane:
-    """Runs one picture batch at a time; its owner sees to it that one thread at a time uses it.
+    """Runs one picture batch at a time; its owner sees to it that one thread at a time uses it, on its device.
 
     A run on the caller's stream may still be going on when the next one is enqueued on another stream: the lane
     makes that one wait, since both use the context's memory.
@@ -38,7 +38,6 @@ class Lane:
         _check_memory(engine, device)
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
-            device.activate()
             self._context = engine.create_context()
             undo.callback(self._context.close)
             self._stream = device.create_stream()
@@ -67,7 +66,6 @@ class Lane:
         device, border = self._device, self._border
         batch, _, height, width = image.shape
         shape = border.shape(batch, height, width)
-        device.activate()
         source_image = to_border(image, self._io)
         size = source_image.nbytes
         self._reserve(size)
@@ -84,7 +82,6 @@ class Lane:
     def enqueue(self, shape: Shape, image: int, restored: int, stream: int) -> None:
         """Enqueue one run from and to device memory on any stream; returns before it is done."""
         device, context = self._device, self._context
-        device.activate()
         if self._pending and shape != self._shape:
             self._finish()  # a new shape changes what the run that is going on may still read
         if self._pending:
@@ -92,7 +89,12 @@ class Lane:
         if shape != self._shape:
             self._drop_graph()
             self._shape = ()  # unknown, should the next line fail
-            context.set_shape(shape)
+            written = context.set_shape(shape)
+            if written != shape:  # the memory for the result has the image's size
+                raise EngineError(
+                    f"the plan would write a result of shape {written} for an image of shape {shape}",
+                    hint="restore the files as they were exported, or run serpent-export again",
+                )
             self._shape = shape
         run = (shape, image, restored)
         if run != self._last:
@@ -112,7 +114,6 @@ class Lane:
     def close(self) -> None:
         """Wait for what is going on, then free everything, last made first."""
         with self._closing:
-            self._device.activate()
             self._finish()
 
     def _finish(self) -> None:

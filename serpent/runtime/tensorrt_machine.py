@@ -11,6 +11,7 @@ from serpent.errors import EngineError, MissingExtraError, ModelFileError, Usage
 from serpent.identity import NAME, NAMESPACE, VERSION
 from serpent.runtime.cuda_device import Cuda
 from serpent.runtime.gpu import survey_gpus
+from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, check_installed
 
 BUILD_AGAIN = "run serpent-export again on this machine"
@@ -18,21 +19,17 @@ BUILD_AGAIN = "run serpent-export again on this machine"
 
 @dataclass(frozen=True)
 class PlanNeeds:
-    """What the manifest says that a plan was built with."""
+    """What the manifest says that a plan was built with; and ``embedded``: the plan carries its plugin."""
 
     flavour: Flavour
     version: str
     targets: tuple[str, ...]
     plugin: dict[str, Any]
-
-    @property
-    def embedded(self) -> bool:
-        """The plan carries its plugin as native code."""
-        return bool(self.plugin.get("embedded", False))
+    embedded: bool
 
 
 def read_needs(path: Path, engine: dict[str, Any]) -> PlanNeeds:
-    """The manifest's ``engine`` entry.
+    """The manifest's ``engine`` entry, and whether there is native code in the plan, whatever the manifest says.
 
     Raises:
         ModelFileError: it describes no engine.
@@ -46,7 +43,8 @@ def read_needs(path: Path, engine: dict[str, Any]) -> PlanNeeds:
         raise ModelFileError(
             f"the manifest of {path} describes its engine badly: {error!r}", hint=BUILD_AGAIN
         ) from None
-    return PlanNeeds(flavour, version, tuple(targets), plugin)
+    embedded = bool(plugin.get("embedded", False)) or carries_native_code(path)
+    return PlanNeeds(flavour, version, tuple(targets), plugin, embedded)
 
 
 def check_machine(path: Path, needs: PlanNeeds, *, allow_native_code: bool) -> None:
@@ -60,7 +58,8 @@ def check_machine(path: Path, needs: PlanNeeds, *, allow_native_code: bool) -> N
     if needs.embedded and not allow_native_code:
         raise UsageError(
             f"{path} carries its plugin, native code that would run in this process",
-            hint="if you trust where it comes from: open_session(path, allow_native_code=True)",
+            hint=f"if you trust where it comes from: serpent-infer {path} photo.png --allow-native-code, "
+            "or open_session(path, allow_native_code=True)",
         )
     flavour, targets = needs.flavour, needs.targets
     survey = survey_gpus()

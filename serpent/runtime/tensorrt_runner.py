@@ -21,6 +21,8 @@ from serpent.shapes import Range, ShapeProfile
 class PlanRunner:
     """A plan with a pool of execution contexts. All methods may be called from several threads at once.
 
+    Whatever device is current for the calling thread stays so.
+
     Args:
         engine: the plan; closed with the runner, also when this fails.
         device: where it runs.
@@ -52,11 +54,12 @@ class PlanRunner:
         try:
             self._border = border_named(io)
             _check_plan(engine, name, profile, self._border)
-            self._pool = LanePool(
-                lambda: Lane(engine, device, io, graphs=cuda_graphs),
-                contexts,
-                f"the session of {name} is closed",
-            )
+            with device.active():
+                self._pool = LanePool(
+                    lambda: Lane(engine, device, io, graphs=cuda_graphs),
+                    contexts,
+                    f"the session of {name} is closed",
+                )
         except BaseException as error:
             engine.close()
             if isinstance(error, EngineError):
@@ -76,7 +79,7 @@ class PlanRunner:
         batch, _, height, width = image.shape
         shape = self._border.shape(batch, height, width)
         self._check_sizes(shape, (batch, height, width))
-        with _named(self._name), self._pool.lane(shape) as lane:
+        with _named(self._name), self._device.active(), self._pool.lane(shape) as lane:
             restored = lane.run(image)
         if not self._saved:  # once early: a server may never close its sessions
             self._saved = True
@@ -112,7 +115,7 @@ class PlanRunner:
             if view.shape != source.shape:
                 raise ArgumentError(f"out has shape {view.shape}; expected that of image, {source.shape}")
             target = view.address
-        with _named(self._name), self._pool.lane(source.shape) as lane:
+        with _named(self._name), self._device.active(), self._pool.lane(source.shape) as lane:
             lane.enqueue(source.shape, source.address, target, handle)
         if out is not None:
             return out
@@ -121,9 +124,10 @@ class PlanRunner:
 
     def close(self) -> None:
         """Wait for running calls, then free everything; again is fine."""
-        self._pool.close()
-        self._engine.save_cache()
-        self._engine.close()
+        with self._device.active():
+            self._pool.close()
+            self._engine.save_cache()
+            self._engine.close()
 
     def _check_tensor(self, view: DeviceView, name: str) -> None:
         border = self._border

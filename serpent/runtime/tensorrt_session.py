@@ -137,7 +137,8 @@ def open_plan(
     try:
         try_loading(file, index)
         gpu = CudaDevice(cuda, index)
-        return load_engine(file, gpu.name(), cuda_graphs=cuda_graphs), gpu
+        with gpu.active():
+            return load_engine(file, gpu.name(), cuda_graphs=cuda_graphs), gpu
     except EngineError as error:
         text = f"{needs.flavour.title} cannot load {path}: "
         message = error.message if error.message.startswith(text) else text + error.message

@@ -112,6 +112,20 @@ def test_eight_threads_share_two_contexts_and_each_gets_its_own_result(runner: O
     assert engine.overlaps == 0
 
 
+@pytest.mark.parametrize("written", [(1, 3, 32, 16), (1, 3, 16, 8), (2, 3, 16, 16)])
+def test_a_plan_that_writes_another_shape_than_its_input_is_not_run(
+    runner: Opener, engine: StandInEngine, machine: Any, written: tuple[int, ...]
+) -> None:
+    plan = runner(contexts=1)
+    engine.written = written
+    for run in (plan.run, lambda image: plan.run_on_device(on_device(machine, image))):
+        with pytest.raises(EngineError, match=r"a\.plan: the plan would write a result of shape"):
+            run(picture(0))
+    engine.written = None
+    assert agrees(plan.run(picture(0)), picture(0))
+    assert sum(context.enqueues for context in engine.contexts) == 1
+
+
 def test_whoever_finds_no_context_free_waits(runner: Opener, engine: StandInEngine, machine: Any) -> None:
     plan = runner(contexts=1)
     entered, leave = threading.Event(), threading.Event()

@@ -8,9 +8,16 @@
  * picture of any H and W up to the profile's largest is padded as the network needs it (at the bottom and on the
  * right: reflected, then the outermost reflected row or column repeated) and cropped again, on the device.
  *
- * Every function is safe to call from any thread, never throws, never aborts, and reports failure as a status and a
- * message. For the library's own tests the environment variable SERPENT_ENGINE_ADAPTER names an adapter library that
- * stands in for TensorRT and CUDA; it is read by serpent_engine_open.
+ * Every function is safe to call from any thread, throws nothing, ends no process by itself, and reports failure as a
+ * status and a message. What a plan does inside TensorRT is another matter. The plan's digest is compared with its
+ * manifest's before TensorRT sees a byte, which keeps damaged files out; native code in it is refused unless
+ * allow_native_code is set; its tensors and the size of its result are compared with what the manifest says. A plan and
+ * a manifest that were made to deceive pass all that: TensorRT trusts what it loads, and can crash, or run what it
+ * finds. Python's runtime tries a plan in a process of its own first; this library does not. Open plans of people you
+ * trust only.
+ *
+ * For the library's own tests the environment variable SERPENT_ENGINE_ADAPTER names an adapter library that stands in
+ * for TensorRT and CUDA; it is read by serpent_engine_open.
  */
 #ifndef SERPENT_ENGINE_H
 #define SERPENT_ENGINE_H
@@ -53,12 +60,14 @@ typedef enum serpent_engine_when_busy {
 typedef struct serpent_engine_options {
   /* TensorRT's library file; NULL: libtensorrt_rtx.so.1 or libnvinfer.so.<major>, as the system's loader finds it. */
   const char* tensorrt_library;
-  /* libserpent_trt.so; NULL: the one beside this library. */
+  /* libserpent_trt.so; NULL: the one beside this library. A plugin of the same name that another library has
+   * registered in this process is refused: its code need not be what the plan was built with. */
   const char* plugin_library;
   int32_t device;    /* CUDA's number of the GPU, >= 0 */
   int32_t contexts;  /* runs that may be under way at once, >= 1; each needs the network's memory */
   int32_t when_busy; /* serpent_engine_when_busy */
-  /* 1 takes plans in which the plugin library is embedded: they run native code of their own. */
+  /* 1 takes plans that carry native code, such as an embedded plugin library: it runs in this process. What counts is
+   * what the plan holds (a shared library of x86-64 or aarch64), or that its manifest says so. */
   int32_t allow_native_code;
 } serpent_engine_options;
 
@@ -113,7 +122,7 @@ SERPENT_API serpent_engine_status serpent_engine_open(const char* plan, const se
                                                       serpent_engine** engine, serpent_engine_error* error);
 
 /* Waits for the runs under way, on the device too, and releases everything; runs still waiting for a context fail.
- * NULL is ignored. The handle must not be used afterwards. */
+ * NULL is ignored. No call with the handle may begin at the same time or afterwards. */
 SERPENT_API void serpent_engine_close(serpent_engine* engine);
 
 SERPENT_API serpent_engine_status serpent_engine_describe(const serpent_engine* engine, serpent_engine_info* info,
@@ -123,8 +132,9 @@ SERPENT_API serpent_engine_status serpent_engine_describe(const serpent_engine* 
  * unclipped. 1 <= B, H, W <= the profile's largest.
  *
  * Work is enqueued on the caller's CUDA `stream` (a cudaStream_t of the engine's device; NULL is the default stream).
- * Where both arrays are in device memory the call returns once the work is enqueued, and a run whose sizes need no
- * padding and whose arrays are aligned to 256 bytes copies nothing. Otherwise it returns when `restored` is written. */
+ * Where both arrays are in device memory the call returns once the work is enqueued, after the last run of its context
+ * where that had another size; a run whose sizes need no padding and whose arrays are aligned to 256 bytes copies
+ * nothing. Otherwise it returns when `restored` is written. */
 SERPENT_API serpent_engine_status serpent_engine_run(serpent_engine* engine, const serpent_engine_pictures* image,
                                                      const serpent_engine_pictures* restored, void* stream,
                                                      serpent_engine_error* error);

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a declaration of this header changes; libraries of different revisions do not mix. */
-#define SERPENT_ADAPTER_REVISION 1
+#define SERPENT_ADAPTER_REVISION 2
 
 /* Exported by every adapter library, as `const serpent_adapter* serpent_engine_adapter(void)`. */
 #define SERPENT_ADAPTER_ENTRY "serpent_engine_adapter"
@@ -53,7 +53,7 @@ typedef struct serpent_adapter_plugin {
 
 typedef struct serpent_adapter_tensor {
   const char* name; /* lives as long as the engine */
-  const char* type; /* "FLOAT", "HALF", ..., a literal */
+  const char* type; /* "FLOAT", "HALF", ..., a literal; not one of these where the layout is not dense */
   int32_t is_input;
   int32_t rank; /* the sizes below are filled for an input of rank 4 alone */
   int64_t min[SERPENT_ADAPTER_RANK];
@@ -112,6 +112,9 @@ typedef struct serpent_adapter {
   void (*destroy_context)(serpent_adapter_context* context);
   serpent_engine_status (*set_shape)(serpent_adapter_context* context, const char* tensor, const int64_t* sizes,
                                      serpent_engine_error* error); /* SERPENT_ADAPTER_RANK sizes */
+  /* The sizes of a tensor under the shape that was set. Another rank than SERPENT_ADAPTER_RANK is a failure. */
+  serpent_engine_status (*get_shape)(serpent_adapter_context* context, const char* tensor, int64_t* sizes,
+                                     serpent_engine_error* error);
   serpent_engine_status (*set_address)(serpent_adapter_context* context, const char* tensor, void* address,
                                        serpent_engine_error* error);
   serpent_engine_status (*enqueue)(serpent_adapter_context* context, void* stream, serpent_engine_error* error);

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "failure.h"
+#include "native_code.h"
 
 namespace serpent::engine {
 namespace {
@@ -29,47 +30,46 @@ Shape shape_of(const serpent_engine_pictures& pictures) { return {pictures.batch
 }  // namespace
 
 Engine::Engine(const std::filesystem::path& plan, const serpent_engine_options& options)
-    : manifest_(load_manifest(plan)),
+    : plan_(plan),
+      manifest_(load_manifest(plan)),
       backend_(),
       device_(options.device),
       runtime_(nullptr, nullptr),
       engine_(nullptr, nullptr) {
   const std::vector<char> bytes = read_plan(plan, manifest_);
+  // A manifest may be silent about it, and TensorRT-RTX runs such code without asking.
+  const bool native_code = manifest_.plugin.embedded || carries_native_code({bytes.data(), bytes.size()});
+  if (native_code && options.allow_native_code != 1) {
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() +
+                                         " carries native code that would run in this process; if you trust where it "
+                                         "comes from, set allow_native_code");
+  }
   backend_ = load_backend(options.tensorrt_library != nullptr ? options.tensorrt_library : "", plan, manifest_);
   const serpent_adapter& calls = *backend_.calls;
   serpent_adapter_runtime* runtime = nullptr;
   call(calls.create_runtime, backend_.library, device_, &runtime);
   runtime_ = {runtime, calls.destroy_runtime};
-  check_device(plan);
+  check_device();
 
-  load_plugin(plan, options);
+  if (!native_code) {  // else the plan brings its plugin: the registry must not have it twice
+    load_plugin(options);
+  }
   serpent_adapter_engine* engine = nullptr;
-  call(calls.deserialize, runtime, bytes.data(), static_cast<uint64_t>(bytes.size()),
-       static_cast<int32_t>(manifest_.plugin.embedded), &engine);
+  call(calls.deserialize, runtime, bytes.data(), static_cast<uint64_t>(bytes.size()), native_code ? 1 : 0, &engine);
   engine_ = {engine, calls.destroy_engine};
-  check_tensors(plan);
+  check_tensors();
   pool_.emplace(calls, runtime, engine, options.contexts, static_cast<serpent_engine_when_busy>(options.when_busy));
 }
 
-void Engine::load_plugin(const std::filesystem::path& plan, const serpent_engine_options& options) {
+void Engine::load_plugin(const serpent_engine_options& options) {
   const Plugin& wanted = manifest_.plugin;
-  if (wanted.embedded) {
-    // The registry must not have the plugin twice, so the library beside us stays out.
-    if (options.allow_native_code != 1) {
-      fail(SERPENT_ENGINE_UNSUPPORTED,
-           plan.string() +
-               " carries native code (an embedded plugin library); set allow_native_code to run it, where "
-               "you trust its origin");
-    }
-    return;
-  }
   const std::string library = options.plugin_library != nullptr ? std::string(options.plugin_library)
                                                                 : (own_folder() / kPluginLibrary).string();
   const serpent_adapter_plugin identity = {wanted.name.c_str(), wanted.version.c_str(), wanted.name_space.c_str()};
   call(backend_.calls->load_plugin, runtime_.get(), library.c_str(), &identity);
 }
 
-void Engine::check_device(const std::filesystem::path& plan) {
+void Engine::check_device() const {
   serpent_adapter_device device = {};
   call(backend_.calls->describe_device, runtime_.get(), &device);
   const std::string own = "sm" + std::to_string(device.major) + std::to_string(device.minor);
@@ -79,13 +79,13 @@ void Engine::check_device(const std::filesystem::path& plan) {
     for (const std::string& target : targets) {
       listed += (listed.empty() ? "" : ", ") + target;
     }
-    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " was built for " + listed + "; CUDA device " +
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan_.string() + " was built for " + listed + "; CUDA device " +
                                          std::to_string(device_) + " is " + device.name + " (" + own +
                                          "); export it again with --targets " + own + ", or choose another device");
   }
 }
 
-void Engine::check_tensors(const std::filesystem::path& plan) const {
+void Engine::check_tensors() const {
   const serpent_adapter& calls = *backend_.calls;
   int32_t count = 0;
   call(calls.count_tensors, engine_.get(), &count);
@@ -104,7 +104,7 @@ void Engine::check_tensors(const std::filesystem::path& plan) const {
     }
   }
   if (!expected || !input) {
-    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " has the tensors " + listed + "; this library runs plans with " +
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan_.string() + " has the tensors " + listed + "; this library runs plans with " +
                                          kInput + " and " + kOutput +
                                          ", both FLOAT (B, 3, H, W); export it with --io f32-nchw");
   }
@@ -113,7 +113,7 @@ void Engine::check_tensors(const std::filesystem::path& plan) const {
       manifest_.batch, {kChannels, kChannels, kChannels}, manifest_.height, manifest_.width};
   for (int axis = 0; axis < SERPENT_ADAPTER_RANK; ++axis) {
     if (input->min[axis] != wanted[axis].min || input->max[axis] != wanted[axis].max) {
-      fail(SERPENT_ENGINE_MODEL_FILE, plan.string() + " accepts " + std::to_string(input->min[axis]) + " to " +
+      fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " accepts " + std::to_string(input->min[axis]) + " to " +
                                           std::to_string(input->max[axis]) + " on axis " + std::to_string(axis) +
                                           " of " + kInput + ", its manifest says " + text(wanted[axis]) +
                                           "; run serpent-export again");
@@ -170,15 +170,15 @@ void Engine::check_pictures(const serpent_engine_pictures& image, const serpent_
   const Shape shape = shape_of(image);
   if (shape != shape_of(restored)) {
     fail(SERPENT_ENGINE_INVALID_ARGUMENT,
-         "image is " + text(shape) + " and restored " + text(shape_of(restored)) + "; expected equal shapes");
+         "image has shape " + text(shape) + " and restored " + text(shape_of(restored)) + "; expected equal shapes");
   }
   const auto fits = [](int64_t size, const serpent_engine_range& range) { return 1 <= size && size <= range.max; };
   if (!fits(shape.batch, manifest_.batch) || !fits(shape.height, manifest_.height) ||
       !fits(shape.width, manifest_.width)) {
     fail(SERPENT_ENGINE_INVALID_ARGUMENT,
-         "image is " + text(shape) + ", outside the plan's profile: batch " + text(manifest_.batch) + ", height " +
-             text(manifest_.height) + ", width " + text(manifest_.width) +
-             " (min:opt:max; smaller pictures are padded, larger ones go through in tiles)");
+         "image has shape " + text(shape) + ", outside the profile of " + plan_.string() + ": batch " +
+             text(manifest_.batch) + ", height " + text(manifest_.height) + ", width " + text(manifest_.width) +
+             " (min:opt:max); cut larger pictures into tiles, or export with a larger --res");
   }
   const auto* source = static_cast<const char*>(image.data);
   const auto* target = static_cast<const char*>(restored.data);
@@ -192,7 +192,7 @@ void Engine::check_pictures(const serpent_engine_pictures& image, const serpent_
 void Engine::run(const serpent_engine_pictures& image, const serpent_engine_pictures& restored, void* stream) {
   check_pictures(image, restored);
   const serpent_adapter& calls = *backend_.calls;
-  const Pool::Lease slot = pool_->borrow();
+  Pool::Lease slot = pool_->borrow();
   const bool on_device = image.memory == SERPENT_ENGINE_DEVICE && restored.memory == SERPENT_ENGINE_DEVICE;
   try {
     // The last run in this slot may be under way on another stream.
@@ -205,8 +205,31 @@ void Engine::run(const serpent_engine_pictures& image, const serpent_engine_pict
   } catch (...) {
     // What was enqueued before the failure still uses the caller's memory and the slot's.
     (void)calls.finish_stream(runtime_.get(), stream, nullptr);
+    slot.discard();
     throw;
   }
+}
+
+void Engine::set_shape(Slot& slot, const Shape& shape) const {
+  const serpent_adapter& calls = *backend_.calls;
+  // A new shape changes what the slot's last run may still be reading.
+  call(calls.finish_event, runtime_.get(), slot.done);
+  slot.shape = {};  // unknown, should the rest fail
+  const int64_t sizes[SERPENT_ADAPTER_RANK] = {shape.batch, kChannels, shape.height, shape.width};
+  call(calls.set_shape, slot.context, kInput, static_cast<const int64_t*>(sizes));
+  // The plan decides what is written, and the caller's memory or ours is only as large as the image.
+  int64_t found[SERPENT_ADAPTER_RANK] = {};
+  call(calls.get_shape, slot.context, kOutput, static_cast<int64_t*>(found));
+  if (!std::equal(std::begin(sizes), std::end(sizes), std::begin(found))) {
+    std::string listed;
+    for (const int64_t size : found) {
+      listed += (listed.empty() ? "" : ", ") + std::to_string(size);
+    }
+    fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " makes " + kOutput + " of shape (" + listed + ") from " + kInput +
+                                        " of shape " + text(shape) +
+                                        "; expected equal shapes; run serpent-export again");
+  }
+  slot.shape = shape;
 }
 
 void Engine::enqueue(Slot& slot, const serpent_engine_pictures& image, const serpent_engine_pictures& restored,
@@ -228,8 +251,9 @@ void Engine::enqueue(Slot& slot, const serpent_engine_pictures& image, const ser
   if (source != image.data) {
     transfer.load(image, source, large);
   }
-  const int64_t sizes[SERPENT_ADAPTER_RANK] = {large.batch, kChannels, large.height, large.width};
-  call(calls.set_shape, slot.context, kInput, static_cast<const int64_t*>(sizes));
+  if (slot.shape != large) {
+    set_shape(slot, large);
+  }
   call(calls.set_address, slot.context, kInput, static_cast<void*>(source));
   call(calls.set_address, slot.context, kOutput, static_cast<void*>(target));
   call(calls.enqueue, slot.context, stream);

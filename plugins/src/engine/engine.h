@@ -25,14 +25,16 @@ class Engine {
   void run(const serpent_engine_pictures& image, const serpent_engine_pictures& restored, void* stream);
 
  private:
-  void load_plugin(const std::filesystem::path& plan, const serpent_engine_options& options);
-  void check_device(const std::filesystem::path& plan);
-  void check_tensors(const std::filesystem::path& plan) const;
+  void load_plugin(const serpent_engine_options& options);
+  void check_device() const;
+  void check_tensors() const;
   void check_pictures(const serpent_engine_pictures& image, const serpent_engine_pictures& restored) const;
   void check_memory(const char* name, const serpent_engine_pictures& pictures) const;
+  void set_shape(Slot& slot, const Shape& shape) const;
   void enqueue(Slot& slot, const serpent_engine_pictures& image, const serpent_engine_pictures& restored, void* stream);
 
   // Destroyed from the last to the first: contexts, engine, runtime.
+  std::filesystem::path plan_;
   Manifest manifest_;
   Backend backend_;
   int32_t device_;

@@ -110,8 +110,8 @@ void check_version(const serpent_adapter_version& version, const Backend& backen
   if (!equal) {
     const std::string title = manifest.flavour == "rtx" ? "TensorRT-RTX " : "TensorRT ";
     fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " was built with " + title + manifest.version + "; loaded is " +
-                                         backend.title + ", which cannot run it; export it again with that version, " +
-                                         "or set tensorrt_library to the library of the other");
+                                         backend.title + ", which cannot run it; run serpent-export again on this " +
+                                         "machine, or set tensorrt_library to the library of that version");
   }
 }
 

@@ -105,21 +105,28 @@ void check_format(const Json& fields, const std::string& path) {
 }  // namespace
 
 std::vector<char> read_file(const std::filesystem::path& path, const std::string& what) {
-  errno = 0;
   std::error_code problem;
-  if (!std::filesystem::exists(path, problem)) {
+  const std::filesystem::file_status status = std::filesystem::status(path, problem);
+  if (status.type() == std::filesystem::file_type::not_found) {
     fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " does not exist" + kExportAgain);
   }
+  const auto refuse = [&](const std::string& reason) {
+    fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " cannot be read: " + reason);
+  };
+  // Before it is opened, which a pipe would make wait for its other end.
+  if (status.type() != std::filesystem::file_type::regular) {
+    refuse(problem ? problem.message() : "it is no regular file");
+  }
+  errno = 0;
   std::ifstream stream(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = stream.tellg();  // -1 where it could not be opened
-  if (size < 0 || !std::filesystem::is_regular_file(path, problem)) {
-    const std::string reason = errno != 0 ? std::strerror(errno) : "it is no regular file";
-    fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " cannot be read: " + reason);
+  if (size < 0) {
+    refuse(std::strerror(errno));
   }
   std::vector<char> content(static_cast<std::size_t>(size));
   stream.seekg(0);
   if (!stream.read(content.data(), size)) {
-    fail(SERPENT_ENGINE_MODEL_FILE, what + " " + path.string() + " cannot be read to its end");
+    refuse("it ended early");
   }
   return content;
 }
@@ -129,6 +136,11 @@ Manifest load_manifest(const std::filesystem::path& plan) {
   manifest.path = plan;
   manifest.path.replace_extension(".json");
   const std::string path = manifest.path.string();
+  std::error_code ignored;
+  if (!std::filesystem::exists(plan, ignored) && !std::filesystem::exists(manifest.path, ignored)) {
+    // Most likely a mistyped path: the manifest is not what is missing.
+    fail(SERPENT_ENGINE_MODEL_FILE, "the plan " + plan.string() + " does not exist; write one with serpent-export");
+  }
   const std::vector<char> text = read_file(manifest.path, "the manifest");
   try {
     const Json fields = Json::parse({text.data(), text.size()});

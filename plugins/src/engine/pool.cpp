@@ -60,50 +60,60 @@ Pool::Pool(const serpent_adapter& calls, serpent_adapter_runtime* runtime, serpe
       engine_(engine),
       capacity_(static_cast<std::size_t>(capacity)),
       when_busy_(when_busy) {
-  // Room for all at once: giving back then never allocates, and cannot fail.
-  slots_.reserve(capacity_);
-  idle_.reserve(capacity_);
+  idle_.reserve(capacity_);  // room for all: giving back then never allocates, and cannot fail
   // The first context shows at once whether the plan can run here.
-  slots_.push_back(std::make_unique<Slot>(calls, runtime, engine));
-  idle_.push_back(slots_.back().get());
+  idle_.push_back(std::make_unique<Slot>(calls, runtime, engine));
+  slots_ = 1;
 }
 
 Pool::~Pool() {
   std::unique_lock lock(mutex_);
   closing_ = true;
   changed_.notify_all();
-  changed_.wait(lock, [this] { return idle_.size() == slots_.size() && waiting_ == 0; });
+  changed_.wait(lock, [this] { return idle_.size() == slots_ && waiting_ == 0; });
 }
 
-Slot& Pool::take() {
-  std::unique_lock lock(mutex_);
-  const auto available = [this] { return !idle_.empty() || slots_.size() < capacity_ || closing_; };
-  if (!available()) {
-    if (when_busy_ == SERPENT_ENGINE_FAIL) {
-      fail(SERPENT_ENGINE_BUSY, "all " + std::to_string(capacity_) +
-                                    " contexts of the engine are in use; open it with more contexts, or let runs wait");
+std::unique_ptr<Slot> Pool::take() {
+  {
+    std::unique_lock lock(mutex_);
+    const auto available = [this] { return !idle_.empty() || slots_ < capacity_ || closing_; };
+    if (!available()) {
+      if (when_busy_ == SERPENT_ENGINE_FAIL) {
+        fail(SERPENT_ENGINE_BUSY,
+             "all " + std::to_string(capacity_) +
+                 " contexts of the engine are in use; open it with more contexts, or let runs wait");
+      }
+      ++waiting_;
+      changed_.wait(lock, available);
+      --waiting_;
     }
-    ++waiting_;
-    changed_.wait(lock, available);
-    --waiting_;
+    if (closing_) {
+      changed_.notify_all();
+      fail(SERPENT_ENGINE_INVALID_ARGUMENT, "the engine was closed while this run waited for a context");
+    }
+    if (!idle_.empty()) {
+      std::unique_ptr<Slot> slot = std::move(idle_.back());  // the one used last: its memory is most likely enough
+      idle_.pop_back();
+      return slot;
+    }
+    ++slots_;
   }
-  if (closing_) {
-    changed_.notify_all();
-    fail(SERPENT_ENGINE_INVALID_ARGUMENT, "the engine was closed while this run waited for a context");
+  // Outside the lock, since it takes time; TensorRT lets several threads make contexts of an engine at once.
+  try {
+    return std::make_unique<Slot>(calls_, runtime_, engine_);
+  } catch (...) {
+    give_back(nullptr);
+    throw;
   }
-  if (idle_.empty()) {
-    // Under the lock: TensorRT does not promise that contexts can be made by several threads at once.
-    slots_.push_back(std::make_unique<Slot>(calls_, runtime_, engine_));
-    return *slots_.back();
-  }
-  Slot& slot = *idle_.back();  // the one used last, whose memory is most likely large enough
-  idle_.pop_back();
-  return slot;
 }
 
-void Pool::give_back(Slot& slot) noexcept {
+void Pool::give_back(std::unique_ptr<Slot> slot) noexcept {
   const std::lock_guard lock(mutex_);
-  idle_.push_back(&slot);
+  if (slot != nullptr) {
+    idle_.push_back(std::move(slot));
+  } else {
+    --slots_;
+  }
   changed_.notify_all();
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "adapter.h"
+#include "transfer.h"
 
 namespace serpent::engine {
 
@@ -30,6 +31,7 @@ class Slot {
 
   serpent_adapter_context* context = nullptr;
   serpent_adapter_event* done = nullptr;
+  Shape shape = {};  // the context's, of the last run
   Buffer image;
   Buffer restored;
 
@@ -52,24 +54,27 @@ class Pool {
   // Gives its slot back at the end of its life.
   class Lease {
    public:
-    Lease(Pool& pool, Slot& slot) : pool_(pool), slot_(slot) {}
-    ~Lease() { pool_.give_back(slot_); }
+    Lease(Pool& pool, std::unique_ptr<Slot> slot) : pool_(pool), slot_(std::move(slot)) {}
+    ~Lease() { pool_.give_back(std::move(slot_)); }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    Slot* operator->() const { return &slot_; }
-    Slot& operator*() const { return slot_; }
+    Slot* operator->() const { return slot_.get(); }
+    Slot& operator*() const { return *slot_; }
+
+    // After a failed run: nobody says what state it left the context in.
+    void discard() noexcept { slot_.reset(); }
 
    private:
     Pool& pool_;
-    Slot& slot_;
+    std::unique_ptr<Slot> slot_;
   };
 
   // Fails with SERPENT_ENGINE_BUSY where all are lent and the pool does not wait, and as making a context does.
   Lease borrow();
 
  private:
-  Slot& take();
-  void give_back(Slot& slot) noexcept;
+  std::unique_ptr<Slot> take();
+  void give_back(std::unique_ptr<Slot> slot) noexcept;
 
   const serpent_adapter& calls_;
   serpent_adapter_runtime* runtime_;
@@ -78,8 +83,8 @@ class Pool {
   const serpent_engine_when_busy when_busy_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::unique_ptr<Slot>> slots_;
-  std::vector<Slot*> idle_;
+  std::vector<std::unique_ptr<Slot>> idle_;
+  std::size_t slots_ = 0;  // idle, lent, and being made
   int waiting_ = 0;
   bool closing_ = false;
 };

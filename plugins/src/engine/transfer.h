@@ -1,7 +1,7 @@
 // Pictures into the network's input and out of its output: copying, padding and cropping, as serpent/padding.py does.
 //
 // All of it is strided copies enqueued on the caller's stream. Padding copies whole rows, then single columns, inside
-// the device buffer: at most a few dozen per picture, and no kernel of ours is needed.
+// the device buffer: one copy per added row and column, and no kernel of ours is needed.
 #pragma once
 
 #include <cstdint>

@@ -5,10 +5,12 @@
 // would be longer than what it tests, so the tables here are arrays: the slots that the adapter uses are filled by the
 // names of the functions, the others end the process.
 #include <NvInferRuntime.h>
+#include <dlfcn.h>
 
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 #include "network.h"
 
@@ -65,7 +67,7 @@ class Context final : public nvinfer1::IExecutionContext {
     using Calls = nvinfer1::apiv::VExecutionContext;
     static Table table;
     table.set(&Calls::setInputShape, set_shape).set(&Calls::setTensorAddress, set_address);
-    table.set(&Calls::enqueueV3, enqueue);
+    table.set(&Calls::getTensorShape, get_shape).set(&Calls::enqueueV3, enqueue);
     mImpl = table.as<Calls>();
     last = this;
   }
@@ -81,6 +83,10 @@ class Context final : public nvinfer1::IExecutionContext {
     }
     last->shape_ = sizes;
     return fits;
+  }
+
+  static Dims get_shape(void*, const char* name) {
+    return std::string_view(name) == "restored" ? last->shape_ : Dims{-1, {}};
   }
 
   static bool set_address(void*, const char* name, void* address) {
@@ -107,6 +113,7 @@ class Engine final : public nvinfer1::ICudaEngine {
     table.set(&Calls::getIOTensorName, +[](void*, int32_t index) { return index == 0 ? "image" : "restored"; });
     table.set(&Calls::getTensorShape, +[](void*, const char*) { return dims(-1, -1, -1); });
     table.set(&Calls::getTensorDataType, +[](void*, const char*) { return nvinfer1::DataType::kFLOAT; });
+    table.set(&Calls::getTensorFormat, +[](void*, const char*) { return nvinfer1::TensorFormat::kLINEAR; });
     table.set(
         &Calls::getTensorIOMode, +[](void*, const char* name) {
           return is_image(name) ? nvinfer1::TensorIOMode::kINPUT : nvinfer1::TensorIOMode::kOUTPUT;
@@ -144,38 +151,28 @@ class Runtime final : public nvinfer1::IRuntime {
   }
 };
 
-class Creator final : public nvinfer1::IPluginCreatorV3One {
- public:
-  nvinfer1::IPluginV3* createPlugin(const char*, const nvinfer1::PluginFieldCollection*,
-                                    nvinfer1::TensorRTPhase) noexcept override {
-    return nullptr;
-  }
-  const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override { return nullptr; }
-  const char* getPluginName() const noexcept override { return "SelectiveScan2D"; }
-  const char* getPluginVersion() const noexcept override { return "1"; }
-  const char* getPluginNamespace() const noexcept override { return "serpent"; }
-};
-
-// Holds nothing until a library has been loaded: one whose name has "nothing" in it brings no plugin.
+// Holds the creators of the libraries that it was told to load (fake_plugin.cpp), each once.
 nvinfer1::IPluginRegistry* make_registry() {
   using Calls = nvinfer1::IPluginRegistry;
-  static Creator creator;
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&creator};
-  static int32_t loaded = 0;
+  using Creator = nvinfer1::IPluginCreatorInterface;
+  static std::vector<Creator*> creators;
   static Table table;
   table.set(
-      &Calls::getAllCreators, +[](void*, int32_t* count) {
-        *count = loaded;
-        return creators;
+      &Calls::getAllCreators, +[](void*, int32_t* count) -> Creator* const* {
+        *count = static_cast<int32_t>(creators.size());
+        return creators.data();
       });
   table.set(
       &Calls::loadLibrary, +[](void*, const char* path) -> void* {
-        if (std::string_view(path).find("broken") != std::string_view::npos) {
+        void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library == nullptr) {
           complain("the fake cannot load this");
           return nullptr;
         }
-        loaded = std::string_view(path).find("nothing") != std::string_view::npos ? 0 : 1;
-        return &loaded;
+        int32_t count = 0;
+        Creator* const* found = reinterpret_cast<Creator* const* (*)(int32_t&)>(dlsym(library, "getCreators"))(count);
+        creators.insert(creators.end(), found, found + count);
+        return library;
       });
   return table.as<Calls>();
 }

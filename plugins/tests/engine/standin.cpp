@@ -26,6 +26,7 @@ struct serpent_adapter_engine {
     bool is_input = false;
     int64_t least[SERPENT_ADAPTER_RANK] = {};
     int64_t most[SERPENT_ADAPTER_RANK] = {};
+    int64_t growth = 1;  // of an output's height
   };
   std::vector<Tensor> tensors;
 };
@@ -36,6 +37,7 @@ struct serpent_adapter_context {
   float* image = nullptr;
   float* restored = nullptr;
   std::atomic<bool> running = false;
+  std::atomic<int> unfinished = 0;  // running, or waiting for their turn
 };
 
 struct serpent_adapter_event {
@@ -47,6 +49,7 @@ namespace {
 template <class Body>
 serpent_engine_status run(const char* name, serpent_engine_error* error, const Body& body) {
   return serpent::engine::guarded(error, [&] {
+    controls().hold_if_asked(name);
     controls().fail_if_asked(name);
     body();
   });
@@ -65,8 +68,13 @@ serpent_adapter_engine::Tensor read_tensor(const std::string& line) {
       }
     }
   }
+  const bool complete = static_cast<bool>(words);
+  if (kind == "output" && !(words >> tensor.growth)) {
+    tensor.growth = 1;
+    words.clear();
+  }
   std::string more;
-  if (!words || (kind != "input" && kind != "output") || (words >> more)) {
+  if (!complete || tensor.growth < 1 || (kind != "input" && kind != "output") || (words >> more)) {
     fail(SERPENT_ENGINE_TENSORRT, "the stand-in cannot load the plan: it does not understand its line: " + line);
   }
   return tensor;
@@ -164,13 +172,16 @@ serpent_engine_status create_context(serpent_adapter_engine* engine, serpent_ada
 }
 
 void destroy_context(serpent_adapter_context* context) {
-  controls().note(context->running ? "destroy_context while it runs" : "destroy_context");
+  controls().note(context->unfinished > 0 ? "destroy_context while it runs" : "destroy_context");
   delete context;
 }
 
 serpent_engine_status set_shape(serpent_adapter_context* context, const char* name, const int64_t* sizes,
                                 serpent_engine_error* error) {
   return run("set_shape", error, [&] {
+    if (context->unfinished > 0) {
+      controls().note("set_shape while it runs");
+    }
     for (const auto& tensor : context->engine->tensors) {
       for (int axis = 0; axis < SERPENT_ADAPTER_RANK && tensor.name == name; ++axis) {
         if (sizes[axis] < tensor.least[axis] || sizes[axis] > tensor.most[axis]) {
@@ -179,6 +190,23 @@ serpent_engine_status set_shape(serpent_adapter_context* context, const char* na
       }
     }
     std::memcpy(context->sizes, sizes, sizeof(context->sizes));
+  });
+}
+
+int64_t growth(const serpent_adapter_context& context, const std::string& name) {
+  for (const auto& tensor : context.engine->tensors) {
+    if (tensor.name == name) {
+      return tensor.growth;
+    }
+  }
+  fail(SERPENT_ENGINE_TENSORRT, "the stand-in knows no tensor " + name);
+}
+
+serpent_engine_status get_shape(serpent_adapter_context* context, const char* name, int64_t* sizes,
+                                serpent_engine_error* error) {
+  return run("get_shape", error, [&] {
+    std::memcpy(sizes, context->sizes, sizeof(context->sizes));
+    sizes[2] *= growth(*context, name);
   });
 }
 
@@ -199,6 +227,7 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
     if (!device().memory.holds(context->image, bytes) || !device().memory.holds(context->restored, bytes)) {
       fail(SERPENT_ENGINE_TENSORRT, "the stand-in's tensors are not in device memory of their size");
     }
+    ++context->unfinished;
     device().stream(stream).push([context, image = context->image, restored = context->restored,
                                   shape = std::vector<int64_t>(sizes, sizes + SERPENT_ADAPTER_RANK)] {
       Controls& shared = controls();
@@ -213,6 +242,7 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
       standin::compute(image, restored, shape.data());
       --shared.running;
       context->running = false;
+      --context->unfinished;
     });
   });
 }
@@ -313,6 +343,7 @@ constexpr serpent_adapter kAdapter = {
     .create_context = create_context,
     .destroy_context = destroy_context,
     .set_shape = set_shape,
+    .get_shape = get_shape,
     .set_address = set_address,
     .enqueue = enqueue,
     .allocate = allocate,

@@ -3,7 +3,7 @@
 // A stand-in plan is text:
 //   serpent-standin 1
 //   input image FLOAT 1 3 8 8 2 3 64 64      (least B 3 H W, then largest)
-//   output restored FLOAT
+//   output restored FLOAT                    (and a number: its height is that many times the image's)
 // Running it computes, on the padded picture x (B, 3, H, W) in f32,
 //   y[b,c,i,j] = x[b,c,i,j] / 2 + x[b,c,H-1-i,j] / 4 + x[b,c,i,W-1-j] / 4 + x[B-1-b,c,i,j] / 8
 // from left to right, so that every padded row, column and picture shows in the result.
@@ -23,6 +23,12 @@ namespace standin {
 
 // The call of that name in adapter.h fails, once, after `skip` more that succeed; "" clears it.
 STANDIN_API void fail_call(const std::string& name, int skip = 0);
+
+// Calls of that name in adapter.h stay inside until they are released, or 10 s have passed.
+STANDIN_API void hold_calls(const std::string& name);
+// Waits until `count` calls are held at once; false after 10 s.
+STANDIN_API bool wait_until_held(int count);
+STANDIN_API void release_calls();
 
 // What `version` answers: "rtx 1.7.1.116" or "trt 10.16.0.72".
 STANDIN_API void set_version(const std::string& version);

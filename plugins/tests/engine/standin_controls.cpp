@@ -1,5 +1,6 @@
 #include "standin_controls.h"
 
+#include <chrono>
 #include <utility>
 
 #include "../../src/engine/failure.h"
@@ -7,6 +8,11 @@
 #include "standin_device.h"
 
 namespace standin {
+namespace {
+
+constexpr std::chrono::seconds kLimit(10);  // a test that waits in vain is to fail, not to hang
+
+}  // namespace
 
 void Controls::fail_if_asked(const std::string& name) {
   const std::lock_guard lock(mutex);
@@ -19,6 +25,17 @@ void Controls::fail_if_asked(const std::string& name) {
                         "the stand-in fails in " + name);
 }
 
+void Controls::hold_if_asked(const std::string& name) {
+  std::unique_lock lock(mutex);
+  if (held_name != name) {
+    return;
+  }
+  ++held;
+  held_changed.notify_all();
+  held_changed.wait_for(lock, kLimit, [&] { return held_name != name; });
+  --held;
+}
+
 Controls& controls() {
   static Controls* const the_controls = new Controls;  // streams may still look at it while the process ends
   return *the_controls;
@@ -28,6 +45,21 @@ void fail_call(const std::string& name, int skip) {
   const std::lock_guard lock(controls().mutex);
   controls().failing = name;
   controls().skip = skip;
+}
+
+void hold_calls(const std::string& name) {
+  const std::lock_guard lock(controls().mutex);
+  controls().held_name = name;
+}
+
+bool wait_until_held(int count) {
+  std::unique_lock lock(controls().mutex);
+  return controls().held_changed.wait_for(lock, kLimit, [count] { return controls().held >= count; });
+}
+
+void release_calls() {
+  hold_calls("");
+  controls().held_changed.notify_all();
 }
 
 void set_version(const std::string& version) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <mutex>
 #include <string>
@@ -13,6 +14,9 @@ struct Controls {
   std::mutex mutex;
   std::string failing = read("STANDIN_FAIL", "");
   int skip = 0;
+  std::string held_name;
+  int held = 0;
+  std::condition_variable held_changed;
   std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
   std::vector<std::string> log;
   std::atomic<int> collisions = 0;
@@ -31,6 +35,9 @@ struct Controls {
 
   // Fails where `name` is the call that is to fail.
   void fail_if_asked(const std::string& name);
+
+  // Stays inside while `name` is held.
+  void hold_if_asked(const std::string& name);
 };
 
 Controls& controls();

@@ -1,4 +1,6 @@
 // What bad input gets: each refusal names what is wrong, and nothing is left behind.
+#include <sys/stat.h>
+
 #include <fstream>
 
 #include "standin.h"
@@ -65,7 +67,14 @@ void test_plans(const Folder& folder) {
     expect_error(SERPENT_ENGINE_MODEL_FILE, {"net.plan has sha256", "changed or damaged"}, [&] { open_plan(plan); });
   }
   std::filesystem::remove(plan);
-  expect_error(SERPENT_ENGINE_MODEL_FILE, {"the plan", "net.plan does not exist"}, [&] { open_plan(plan); });
+  expect_error(SERPENT_ENGINE_MODEL_FILE, {"the plan", "net.plan does not exist", "restore the files"},
+               [&] { open_plan(plan); });
+  expect_error(SERPENT_ENGINE_MODEL_FILE, {"the plan", "mistyped.plan does not exist; write one with serpent-export"},
+               [&] { open_plan(folder / "mistyped.plan"); });
+  CHECK(mkfifo(plan.c_str(), 0600) == 0);  // opening it would wait for a writer
+  expect_error(SERPENT_ENGINE_MODEL_FILE, {"the plan", "net.plan cannot be read: it is no regular file"},
+               [&] { open_plan(plan); });
+  std::filesystem::remove(plan);
   std::filesystem::create_directory(plan);
   expect_error(SERPENT_ENGINE_MODEL_FILE, {"the plan", "net.plan cannot be read"}, [&] { open_plan(plan); });
   std::filesystem::remove(plan);
@@ -110,6 +119,86 @@ void test_flavours_and_devices(const Folder& folder) {
   CHECK(standin::take_log()[1] == "create_engine with native code");  // and no plugin was loaded
 }
 
+// The first 20 bytes of an ELF file: magic, class, ..., type, machine.
+std::string elf_header(char bits, char type, unsigned char machine) {
+  std::string header(20, '\0');
+  header.replace(0, 4,
+                 "\x7f"
+                 "ELF");
+  header[4] = bits;
+  header[16] = type;
+  header[18] = static_cast<char>(machine);
+  return header;
+}
+
+// The same of a PE file, from its signature on: machine, ..., flags, magic number of what follows.
+std::string pe_header(const std::string& machine, unsigned char flags, char bits) {
+  std::string header(26, '\0');
+  header.replace(0, 2, "PE");
+  header.replace(4, 2, machine);
+  header[23] = static_cast<char>(flags);
+  header[24] = 0x0B;
+  header[25] = bits;
+  return header;
+}
+
+void test_plans_with_native_code(const Folder& folder) {
+  constexpr char k32 = 1;
+  constexpr char k64 = 2;
+  constexpr char kRelocatable = 1;
+  constexpr char kExecutable = 2;
+  constexpr char kShared = 3;
+  constexpr unsigned char kX86_64 = 62;
+  constexpr unsigned char kAarch64 = 183;
+  constexpr unsigned char kCuda = 190;
+  // The manifest is silent. What lies after the plan's last line the stand-in does not understand.
+  const auto refusal = [&](const std::string& embedded, serpent_engine_status status, const std::string& named) {
+    const std::filesystem::path plan = test::write_plan(folder, kPlan + embedded + "\n");
+    expect_error(status, {named}, [&] { open_plan(plan); });
+  };
+  const std::string cubin = elf_header(k64, kExecutable, kCuda);
+  for (const unsigned char machine : {kX86_64, kAarch64}) {
+    const std::string library = elf_header(k64, kShared, machine);
+    for (const std::string& embedded : {library, "odd" + library, cubin + library, "\x7f" + library}) {
+      refusal(embedded, SERPENT_ENGINE_UNSUPPORTED, "net.plan carries native code that would run in this process");
+    }
+    refusal(library.substr(0, 18), SERPENT_ENGINE_TENSORRT, "does not understand");
+  }
+  constexpr unsigned char kDll = 0x20;
+  constexpr unsigned char kProgram = 0x02;
+  const std::string library = pe_header("\x64\x86", kDll, k64);
+  for (const std::string& embedded : {library, pe_header("\x64\xAA", kDll | kProgram, k64), "MZ" + library}) {
+    refusal(embedded, SERPENT_ENGINE_UNSUPPORTED, "net.plan carries native code that would run in this process");
+  }
+  for (const std::string& harmless :
+       {pe_header("\x64\x86", kProgram, k64), pe_header("\x64\x86", kDll, k32), pe_header("\x4C\x01", kDll, k64),
+        library.substr(0, 24), cubin, elf_header(k64, kRelocatable, kCuda), elf_header(k64, kShared, kCuda),
+        elf_header(k32, kShared, kX86_64), elf_header(k64, kRelocatable, kX86_64), std::string("ELF")}) {
+    refusal(harmless, SERPENT_ENGINE_TENSORRT, "does not understand");
+  }
+  // With the caller's permission it reaches TensorRT, told to run the code.
+  const std::filesystem::path plan = test::write_plan(folder, kPlan + elf_header(k64, kShared, kX86_64) + "\n");
+  standin::take_log();
+  expect_error(SERPENT_ENGINE_TENSORRT, {"does not understand"},
+               [&] { const Engine engine(plan, {.allow_native_code = true}); });
+  for (const std::string& line : standin::take_log()) {
+    CHECK(!line.starts_with("load_plugin"));
+  }
+}
+
+// A plan whose result is larger than its image would write beyond the buffers, which are sized by the image.
+void test_a_larger_result(const Folder& folder) {
+  Engine engine(test::write_plan(folder, replaced(kPlan, "restored FLOAT", "restored FLOAT 2")));
+  std::vector<float> image(768);
+  std::vector<float> restored(768);
+  for (int turn = 0; turn < 2; ++turn) {
+    expect_error(SERPENT_ENGINE_MODEL_FILE,
+                 {"net.plan makes restored of shape (1, 3, 32, 16) from image of shape (1, 3, 16, 16); expected equal "
+                  "shapes; run serpent-export again"},
+                 [&] { engine.run(image.data(), restored.data(), {1, 16, 16}); });
+  }
+}
+
 void test_options(const Folder& folder) {
   const std::filesystem::path plan = test::write_plan(folder);
   expect_error(SERPENT_ENGINE_INVALID_ARGUMENT, {"options.device is -1"},
@@ -124,7 +213,7 @@ void test_pictures(const Folder& folder) {
   Engine engine(test::write_plan(folder));
   std::vector<float> image(3 * 64 * 64 * 4);
   std::vector<float> restored(image.size());
-  const std::string profile = "outside the plan's profile: batch 1:1:2, height 16:32:64, width 16:32:48";
+  const std::string profile = "net.plan: batch 1:1:2, height 16:32:64, width 16:32:48 (min:opt:max); cut larger";
   for (const PictureSize& size :
        {PictureSize{1, 65, 16}, PictureSize{1, 16, 49}, PictureSize{3, 16, 16}, PictureSize{0, 16, 16},
         PictureSize{1, 0, 16}, PictureSize{1, 16, -5}, PictureSize{INT64_MAX, INT64_MAX, INT64_MAX}}) {
@@ -169,7 +258,8 @@ void test_the_c_interface(const Folder& folder) {
   source.dtype = SERPENT_DTYPE_F32;
   target.height = 15;
   CHECK(serpent_engine_run(engine, &source, &target, nullptr, &error) == SERPENT_ENGINE_INVALID_ARGUMENT);
-  CHECK(std::string(error.message) == "image is (1, 3, 16, 16) and restored (1, 3, 15, 16); expected equal shapes");
+  CHECK(std::string(error.message) ==
+        "image has shape (1, 3, 16, 16) and restored (1, 3, 15, 16); expected equal shapes");
   CHECK(serpent_engine_run(engine, &source, nullptr, nullptr, nullptr) == SERPENT_ENGINE_INVALID_ARGUMENT);
   serpent_engine_close(engine);
 }
@@ -182,6 +272,8 @@ int main(int, char** arguments) {
     test_manifests(folder);
     test_plans(folder);
     test_flavours_and_devices(folder);
+    test_plans_with_native_code(folder);
+    test_a_larger_result(folder);
     test_options(folder);
     test_pictures(folder);
     test_the_c_interface(folder);

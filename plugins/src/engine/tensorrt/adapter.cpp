@@ -4,6 +4,8 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+
 #include "../failure.h"
 #include "objects.h"
 
@@ -74,6 +76,7 @@ serpent_engine_status deserialize(serpent_adapter_runtime* runtime, const void* 
                                   int32_t native_code, serpent_adapter_engine** engine, serpent_engine_error* error) {
   return guarded(error, [&] {
     const CudaDriver::Scope current(runtime->cuda);
+    runtime->log.take();  // what earlier calls complained about and got over; so below
     runtime->runtime->setEngineHostCodeAllowed(native_code != 0);
     std::unique_ptr<nvinfer1::ICudaEngine> found(runtime->runtime->deserializeCudaEngine(plan, bytes));
     if (found == nullptr) {
@@ -101,6 +104,7 @@ serpent_engine_status create_context(serpent_adapter_engine* engine, serpent_ada
                                      serpent_engine_error* error) {
   return guarded(error, [&] {
     const CudaDriver::Scope current(engine->owner.cuda);
+    engine->owner.log.take();
     std::unique_ptr<nvinfer1::IExecutionContext> made(engine->engine->createExecutionContext());
     if (made == nullptr) {
       refuse(engine->owner.log, "TensorRT cannot make an execution context");
@@ -118,10 +122,23 @@ serpent_engine_status set_shape(serpent_adapter_context* context, const char* te
                                 serpent_engine_error* error) {
   return guarded(error, [&] {
     const CudaDriver::Scope current(context->owner.cuda);
+    context->owner.log.take();
     const nvinfer1::Dims4 shape(sizes[0], sizes[1], sizes[2], sizes[3]);
     if (!context->context->setInputShape(tensor, shape)) {
       refuse(context->owner.log, std::string("TensorRT refuses the shape of ") + tensor);
     }
+  });
+}
+
+serpent_engine_status get_shape(serpent_adapter_context* context, const char* tensor, int64_t* sizes,
+                                serpent_engine_error* error) {
+  return guarded(error, [&] {
+    const nvinfer1::Dims shape = context->context->getTensorShape(tensor);
+    if (shape.nbDims != SERPENT_ADAPTER_RANK) {
+      refuse(context->owner.log, std::string("TensorRT says that ") + tensor + " has rank " +
+                                     std::to_string(shape.nbDims) + ", not " + std::to_string(SERPENT_ADAPTER_RANK));
+    }
+    std::copy_n(shape.d, SERPENT_ADAPTER_RANK, sizes);
   });
 }
 
@@ -137,7 +154,7 @@ serpent_engine_status set_address(serpent_adapter_context* context, const char* 
 serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, serpent_engine_error* error) {
   return guarded(error, [&] {
     const CudaDriver::Scope current(context->owner.cuda);
-    context->owner.log.take();  // what a run before it complained about and got over
+    context->owner.log.take();
     if (!context->context->enqueueV3(static_cast<cudaStream_t>(stream))) {
       refuse(context->owner.log, "TensorRT cannot run the plan");
     }
@@ -261,6 +278,7 @@ constexpr serpent_adapter kAdapter = {
     .create_context = create_context,
     .destroy_context = destroy_context,
     .set_shape = set_shape,
+    .get_shape = get_shape,
     .set_address = set_address,
     .enqueue = enqueue,
     .allocate = allocate,

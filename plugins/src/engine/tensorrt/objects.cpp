@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <mutex>
 #include <string_view>
 #include <vector>
 
@@ -24,11 +25,15 @@ Function find(void* library, const char* name) {
   return function;
 }
 
-bool has(const nvinfer1::IPluginRegistry& registry, const serpent_adapter_plugin& plugin) {
+using Creator = nvinfer1::IPluginCreatorInterface;
+
+// The registry's creator of `plugin`, or null.
+const Creator* find_creator(const nvinfer1::IPluginRegistry& registry, const serpent_adapter_plugin& plugin) {
   int32_t count = 0;
   // Asking for one creator by name would log an error where it is missing.
-  const auto* creators = registry.getAllCreators(&count);
-  return std::any_of(creators, creators + count, [&](const nvinfer1::IPluginCreatorInterface* creator) {
+  Creator* const* creators = registry.getAllCreators(&count);
+  Creator* const* const end = creators + count;
+  Creator* const* const found = std::find_if(creators, end, [&](const Creator* creator) {
     if (creator == nullptr || std::string_view(creator->getInterfaceInfo().kind) != "PLUGIN CREATOR_V3ONE") {
       return false;
     }
@@ -37,6 +42,25 @@ bool has(const nvinfer1::IPluginRegistry& registry, const serpent_adapter_plugin
            known.getPluginVersion() == std::string_view(plugin.version) &&
            known.getPluginNamespace() == std::string_view(plugin.name_space);
   });
+  return found != end ? *found : nullptr;
+}
+
+// Whether the library at `path` is loaded and `creator` is one of its own.
+bool comes_from(const Creator* creator, const char* path) {
+  // Not unloaded again: the registry points into it.
+  void* library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+  const auto get_creators =
+      library != nullptr ? reinterpret_cast<Creator* const* (*)(int32_t&)>(dlsym(library, "getCreators")) : nullptr;
+  int32_t count = 0;
+  Creator* const* creators = get_creators != nullptr ? get_creators(count) : nullptr;
+  return std::find(creators, creators + count, creator) != creators + count;
+}
+
+// The file that has the code of `creator`, whose first word is the address of its virtual functions.
+std::string file_of(const Creator* creator) {
+  Dl_info info = {};
+  const bool found = dladdr(*reinterpret_cast<const void* const*>(creator), &info) != 0 && info.dli_fname != nullptr;
+  return found ? info.dli_fname : "unknown code";
 }
 
 const char* type_name(nvinfer1::DataType type) {
@@ -96,10 +120,16 @@ void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path
   // Two engines opened at once must not both find the plugin missing: a second registration of one name fails.
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
-  if (has(registry, plugin)) {
+  const std::string title = std::string(plugin.name_space) + "::" + plugin.name + " version " + plugin.version;
+  if (const Creator* known = find_creator(registry, plugin); known != nullptr) {
+    if (!comes_from(known, path)) {
+      fail(SERPENT_ENGINE_UNSUPPORTED, "another library, " + file_of(known) + ", has registered the plugin " + title +
+                                           " in this process, not " + path +
+                                           "; set plugin_library to the former if it is a libserpent_trt.so, " +
+                                           "and use no serpent.runtime in the same process");
+    }
     return;
   }
-  const std::string title = std::string(plugin.name_space) + "::" + plugin.name + " version " + plugin.version;
   std::error_code problem;
   if (!std::filesystem::exists(path, problem)) {
     fail(SERPENT_ENGINE_UNSUPPORTED, "the plan needs the plugin " + title + ", and its library " + path +
@@ -112,7 +142,7 @@ void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path
     fail(SERPENT_ENGINE_UNSUPPORTED, std::string("TensorRT cannot load the plugin library ") + path + ": " +
                                          (reason.empty() ? "it gave no reason" : reason));
   }
-  if (!has(registry, plugin)) {
+  if (find_creator(registry, plugin) == nullptr) {
     fail(SERPENT_ENGINE_UNSUPPORTED, std::string("the plugin library ") + path + " does not have " + title +
                                          ", which the plan needs; install the version that built the plan");
   }
@@ -126,7 +156,8 @@ serpent_adapter_tensor describe_tensor(const nvinfer1::ICudaEngine& engine, int3
   const nvinfer1::Dims sizes = engine.getTensorShape(name);
   serpent_adapter_tensor tensor = {};
   tensor.name = name;
-  tensor.type = type_name(engine.getTensorDataType(name));
+  const bool dense = engine.getTensorFormat(name) == nvinfer1::TensorFormat::kLINEAR;
+  tensor.type = dense ? type_name(engine.getTensorDataType(name)) : "of a layout that is not dense";
   tensor.is_input = engine.getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT ? 1 : 0;
   tensor.rank = sizes.nbDims;
   if (tensor.is_input == 0 || tensor.rank != SERPENT_ADAPTER_RANK) {

@@ -27,7 +27,7 @@ class Log : public nvinfer1::ILogger {
 [[noreturn]] void refuse(Log& log, const std::string& what);
 
 // Where the registry lacks `plugin`, loads the library at `path`.
-// Fails with SERPENT_ENGINE_UNSUPPORTED: no such library, or one without this plugin.
+// Fails with SERPENT_ENGINE_UNSUPPORTED: no such library, one without this plugin, or the registry has it from another.
 void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path, const serpent_adapter_plugin& plugin);
 
 // Sizes and type of a tensor of the engine. Fails with SERPENT_ENGINE_TENSORRT: no such tensor.
