@@ -70,6 +70,46 @@ def activity(text: str) -> Iterator[Activity]:
         yield Activity(progress)
 
 
+@dataclass(frozen=True)
+class Count:
+    """A running count of finished pictures; does nothing without a terminal."""
+
+    progress: Progress | None = None
+
+    def advance(self, name: str) -> None:
+        """One more is finished."""
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], description=name, advance=1)
+
+
+@contextlib.contextmanager
+def counting(total: int) -> Iterator[Count]:
+    """Show on stderr how many of ``total`` are done, how fast, and how long the rest takes."""
+    if not sys.stderr.isatty():
+        yield Count()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed:.2f} a second") if False else TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as progress:
+        progress.add_task("", total=total)
+        yield Count(progress)
+
+
 def human_size(size: int) -> str:
     """A file size in decimal units: 24.6 MB."""
     value = float(size)

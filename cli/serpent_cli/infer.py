@@ -1,52 +1,46 @@
-"""``serpent-infer``: restore one picture."""
+"""``serpent-infer``: restore pictures."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from serpent_cli.console import activity, show_json
 from serpent_cli.options import json_option, native_code_option, version_option
+from serpent_cli.picture_options import encoding_from, encoding_options
 
 if TYPE_CHECKING:
-    from serpent.pictures.write import Subsampling
+    from serpent.pictures import Encoding
+    from serpent.pictures.jobs import Job
     from serpent.runtime.open import Scan
+    from serpent.runtime.session import Session
 
 
-@click.command(short_help="Restore one picture.")
+@click.command(short_help="Restore pictures.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Result; its suffix selects the format. Default: NAME_restored beside the picture, in its format "
-    "(.png where that cannot be written).",
+    help="Result of one picture; its suffix selects the format. Default: NAME_restored beside the picture, in its "
+    "format (.png where that cannot be written).",
 )
-@click.option(
-    "--depth",
-    type=click.Choice(["8", "10", "12", "16", "32"]),
-    help="Bits per sample of the result; 32 is float. Default: as the picture, as far as the format goes.",
-)
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    help="Of JPEG, AVIF and WebP (which it makes lossy). Default: "
-    "as the picture, where it is a JPEG; else 95, and WebP without loss.",
-)
-@click.option(
-    "--subsampling",
-    type=click.Choice(["4:4:4", "4:2:0"]),
-    help="Of colour in JPEG and AVIF. Default: as the picture, where it is a JPEG; else 4:4:4.",
-)
-@click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy.")
-@click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution.")
+@click.option("--out-dir", type=click.Path(path_type=Path), help="Folder of results; the tree of folders is kept.")
+@click.option("--suffix", help="Added to the name of a result. Default: _restored, and none with --out-dir.")
+@click.option("--in-place", is_flag=True, help="Replace pictures by their results.")
+@click.option("--skip-existing", is_flag=True, help="Leave alone what has a result: resumes an interrupted run.")
+@click.option("--files-from", metavar="FILE", help="Take names of pictures from FILE, one per line; - is stdin.")
+@click.option("-0", "--null", is_flag=True, help="With --files-from: names end with NUL (find -print0).")
+@encoding_options
 @click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option(
     "--scan",
@@ -60,13 +54,8 @@ if TYPE_CHECKING:
 @version_option
 def infer(
     model: Path,
-    picture: Path,
+    pictures: tuple[Path, ...],
     output: Path | None,
-    depth: str | None,
-    quality: int | None,
-    subsampling: Subsampling | None,
-    lossless: bool | None,
-    strip: bool,
     max_pixels: int | None,
     overwrite: bool,
     device: str,
@@ -74,31 +63,104 @@ def infer(
     threads: int | None,
     allow_native_code: bool,
     as_json: bool,
-) -> None:
-    """Restore PICTURE with MODEL.
+    **chosen: Any,
+) -> int:
+    """Restore PICTURES with MODEL.
 
-    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT).
-    A picture of any size is taken: one smaller than the model's size is padded, a larger one goes through in
-    overlapping, blended tiles.
+    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT). PICTURES are
+    files, folders (with all below them) and patterns. A picture of any size is taken: one smaller than the model's
+    size is padded, a larger one goes through in overlapping, blended tiles.
 
-    The result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format
-    goes; each thing that is not kept gets a line.
+    A result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format goes;
+    each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)
+    while the rest is done.
     """
-    from serpent.pictures import MAX_PIXELS, Encoding, check_picture_target, read_picture, write_picture
+    from serpent.pictures import MAX_PIXELS
     from serpent.runtime.open import open_session
+
+    encoding = encoding_from(chosen)
+    max_pixels = max_pixels or MAX_PIXELS
+    # None: where it is not asked for, it is no option that other kinds of file would have to refuse.
+    native_code = allow_native_code or None
+    one = _only_picture(pictures, chosen)
+
+    def opened() -> Session:
+        return open_session(model, device, scan=scan, threads=threads, allow_native_code=native_code)
+
+    if one is not None:
+        _check_picture(one, model)
+        _restore_one(model, one, output, encoding, max_pixels, opened, overwrite=overwrite, as_json=as_json)
+        return 0
+
+    from serpent.runtime.batch import BatchOptions
+    from serpent_cli.infer_many import run_many
+
+    jobs = _jobs(model, pictures, output, chosen)
+    options = BatchOptions(
+        encoding,
+        overwrite=overwrite or chosen["in_place"],
+        skip_existing=chosen["skip_existing"],
+        max_pixels=max_pixels,
+        make_folders=chosen["out_dir"] is not None,
+    )
+    with activity(f"loading {model.name}"):
+        session = opened()
+    with session:
+        return run_many(session, jobs, options, as_json=as_json)
+
+
+def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | None:
+    """The picture, where one file was named and nothing asks for more."""
+    if len(pictures) != 1 or pictures[0].is_dir() or any(chosen.values()):
+        return None
+    alone = pictures[0]
+    return None if any(sign in str(alone) for sign in "*?[") and not os.path.lexists(alone) else alone
+
+
+def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: dict[str, Any]) -> list[Job]:
+    from serpent.errors import UsageError
+    from serpent.pictures.jobs import Targets, collect
+    from serpent_cli.infer_many import expand, read_list
+
+    if output is not None:
+        raise UsageError("--output names one result", hint="use --out-dir for many pictures")
+    if chosen["null"] and chosen["files_from"] is None:
+        raise UsageError("--null says how names end in a list", hint="add --files-from -")
+    named = list(pictures)
+    if chosen["files_from"] is not None:
+        named += read_list(chosen["files_from"], null=chosen["null"])
+    if not named:
+        raise UsageError("no picture named", hint=f"serpent-infer {shlex.quote(str(model))} photo.png")
+    for path in named:
+        _check_picture(path, model)
+    suffix = chosen["suffix"]
+    if suffix is None:
+        suffix = "" if chosen["in_place"] or chosen["out_dir"] is not None else "_restored"
+    return collect(expand(named), Targets(chosen["out_dir"], suffix, chosen["in_place"]))
+
+
+def _restore_one(
+    model: Path,
+    picture: Path,
+    output: Path | None,
+    encoding: Encoding,
+    max_pixels: int,
+    opened: Callable[[], Session],
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from serpent.pictures import check_picture_target, read_picture, write_picture
+    from serpent.pictures.jobs import Targets
     from serpent.runtime.restoration import restore_picture
 
-    _check_picture(picture, model)
-    target = _default_output(picture) if output is None else output
+    target = Targets().of(picture, picture.parent) if output is None else output
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=overwrite)
-    encoding = Encoding(None if depth is None else int(depth), quality, subsampling, lossless, strip)
-    source = read_picture(picture, max_pixels=max_pixels or MAX_PIXELS)
+    source = read_picture(picture, max_pixels=max_pixels)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
-        # None: where it is not asked for, it is no option that other kinds of file would have to refuse.
-        native_code = allow_native_code or None
-        with open_session(model, device, scan=scan, threads=threads, allow_native_code=native_code) as session:
+        with opened() as session:
             loaded = time.perf_counter()
             progress.stage(f"restoring {picture.name}")
             restored = restore_picture(session, source, on_tile=progress.tile)
@@ -138,17 +200,8 @@ _UNTRAINED = "the weights of this model are untrained: the result is no restorat
 
 def _check_picture(picture: Path, model: Path) -> None:
     """Refuse what its name alone says is no picture: arguments in the wrong order, or the current folder."""
-    from serpent.errors import PictureError, UsageError
+    from serpent.errors import UsageError
 
     if picture.suffix.lower() in _MODEL_SUFFIXES:
         hint = f"the model comes first: serpent-infer {shlex.quote(str(picture))} {shlex.quote(str(model))}"
         raise UsageError(f"{picture} is a model file, not a picture", hint=hint)
-    if not picture.name:
-        raise PictureError(f"{picture} is a folder, not a picture", hint="name one picture; serpent-infer takes one")
-
-
-def _default_output(picture: Path) -> Path:
-    from serpent.pictures import format_of
-
-    suffix = picture.suffix if format_of(picture) is not None else ".png"
-    return picture.with_name(f"{picture.stem}_restored{suffix}")

@@ -1,0 +1,112 @@
+"""Many pictures in one run of ``serpent-infer``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serpent_cli.console import counting
+
+if TYPE_CHECKING:
+    from serpent.pictures.jobs import Job
+    from serpent.runtime.batch import BatchOptions, Outcome
+    from serpent.runtime.session import Session
+
+
+def read_list(name: str, *, null: bool) -> list[Path]:
+    """File names from a file, or from stdin for "-": one per line, or ended by NUL bytes.
+
+    Raises:
+        UsageError: the list cannot be read or is empty.
+    """
+    from serpent.errors import UsageError
+
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the list {name}: {error.strerror}") from None
+    paths = [Path(os.fsdecode(entry)) for entry in data.split(b"\0" if null else b"\n") if entry.strip()]
+    if not paths:
+        raise UsageError(f"the list {'on stdin' if name == '-' else name} names no picture")
+    return paths
+
+
+def expand(paths: list[Path]) -> list[Path]:
+    """Resolve patterns that no shell has resolved; names that exist stand for themselves.
+
+    Raises:
+        UsageError: a pattern that matches nothing.
+    """
+    from glob import glob, has_magic
+
+    from serpent.errors import UsageError
+
+    found = []
+    for path in paths:
+        if os.path.lexists(path) or not has_magic(str(path)):
+            found.append(path)
+            continue
+        matches = sorted(glob(str(path), recursive=True))
+        if not matches:
+            raise UsageError(f"no file matches {path}")
+        found += map(Path, matches)
+    return found
+
+
+def run_many(session: Session, jobs: list[Job], options: BatchOptions, *, as_json: bool) -> int:
+    """Restore ``jobs`` and say what became of each; the exit code, 1 where any failed."""
+    from serpent.runtime.batch import restore_many
+
+    start = time.perf_counter()
+    count: Counter[str] = Counter()
+    failed = []
+    info = session.info
+    if as_json:
+        _event("start", pictures=len(jobs), backend=info.backend, device=info.device, notes=list(info.notes))
+    with counting(len(jobs)) as progress:
+        for outcome in restore_many(session, jobs, options):
+            kind = "failed" if outcome.error is not None else "skipped" if outcome.skipped else "restored"
+            count[kind] += 1
+            progress.advance(outcome.job.source.name)
+            if kind == "failed":
+                failed.append(outcome)
+            if as_json:
+                _event(kind, **_fields(outcome))
+            else:
+                for note in outcome.notes:
+                    click.echo(f"note: {note}")
+    seconds = time.perf_counter() - start
+    if as_json:
+        _event("done", **{kind: count[kind] for kind in ("restored", "skipped", "failed")}, seconds=round(seconds, 3))
+        return 1 if failed else 0
+    rate = f", {count['restored'] / seconds:.2f} a second" if count["restored"] else ""
+    skipped = f", {count['skipped']} skipped (there already)" if count["skipped"] else ""
+    click.echo(f"{count['restored']} restored{skipped}, {len(failed)} failed in {seconds:.1f} s{rate}")
+    for note in info.notes:
+        click.echo(f"note: {note}")
+    for outcome in failed:
+        error = outcome.error
+        assert error is not None
+        click.echo(f"failed: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
+    return 1 if failed else 0
+
+
+def _fields(outcome: Outcome) -> dict[str, Any]:
+    fields: dict[str, Any] = {"picture": str(outcome.job.source), "output": str(outcome.job.target)}
+    if outcome.error is not None:
+        return fields | {"error": {"message": outcome.error.message, "hint": outcome.error.hint}}
+    if outcome.skipped:
+        return fields
+    size = {"width": outcome.width, "height": outcome.height}
+    return fields | size | {"seconds": round(outcome.seconds, 3), "notes": list(outcome.notes)}
+
+
+def _event(kind: str, **fields: Any) -> None:
+    click.echo(json.dumps({"event": kind, **fields}))

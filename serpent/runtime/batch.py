@@ -1,0 +1,137 @@
+"""Many pictures through one session: reading and writing overlap with the network."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from serpent.errors import SerpentError
+from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target, read_picture, write_picture
+from serpent.pictures.jobs import Job
+from serpent.runtime.restoration import restore_picture
+from serpent.runtime.session import Session, TileCallback
+
+AHEAD = 2
+"""Pictures that wait decoded, and results that wait to be written: enough to overlap, few enough to fit memory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture.
+
+    Attributes:
+        job: which.
+        width: pixels of the result; 0 where there is none.
+        height: pixels of the result; 0 where there is none.
+        seconds: in the network.
+        notes: one-line remarks.
+        error: why there is no result.
+        skipped: the result was there already.
+    """
+
+    job: Job
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: SerpentError | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How to restore many pictures.
+
+    Attributes:
+        encoding: how results are written.
+        overwrite: replace results that are there.
+        skip_existing: leave results that are there, and their pictures, alone.
+        max_pixels: refuse larger pictures.
+        make_folders: make the folders of results.
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    overwrite: bool = False
+    skip_existing: bool = False
+    max_pixels: int = MAX_PIXELS
+    make_folders: bool = False
+
+
+def restore_many(
+    session: Session, jobs: Iterable[Job], options: BatchOptions, *, on_tile: TileCallback | None = None
+) -> Iterator[Outcome]:
+    """Restore pictures one after another; a picture that fails does not stop the others.
+
+    One thread decodes ahead and one encodes behind, each at most :data:`AHEAD` pictures away. When the caller stops
+    early (an exception, Ctrl-C), the file being written is finished and nothing else is begun.
+
+    Args:
+        session: an open model.
+        jobs: what to read and write.
+        options: how.
+        on_tile: called with (runs done, runs in all) of each picture.
+
+    Yields:
+        An outcome for every job, in order, once its file is written.
+    """
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        remaining = iter(jobs)
+        read: deque[tuple[Job, Future[Picture | Outcome]]] = deque()
+        written: deque[Future[Outcome]] = deque()
+        try:
+            while True:
+                while len(read) < AHEAD and (job := next(remaining, None)) is not None:
+                    read.append((job, reader.submit(_load, job, options)))
+                if not read:
+                    break
+                job, coming = read.popleft()
+                written.append(writer.submit(_save, _restore(session, job, coming.result(), on_tile), options))
+                while len(written) > AHEAD or (written and written[0].done()):
+                    yield written.popleft().result()
+            while written:
+                yield written.popleft().result()
+        finally:
+            for waiting in (*(future for _, future in read), *written):
+                waiting.cancel()
+
+
+def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
+    try:
+        if options.skip_existing and job.target.exists():
+            return Outcome(job, skipped=True)
+        if options.make_folders:
+            with contextlib.suppress(OSError):  # the check below says what is wrong
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+        check_picture_target(job.target, overwrite=options.overwrite)
+        return read_picture(job.source, max_pixels=options.max_pixels)
+    except SerpentError as error:
+        return Outcome(job, error=error)
+
+
+def _restore(
+    session: Session, job: Job, picture: Picture | Outcome, on_tile: TileCallback | None
+) -> tuple[Outcome, Picture | None]:
+    if isinstance(picture, Outcome):
+        return picture, None
+    start = time.perf_counter()
+    try:
+        restored = restore_picture(session, picture, on_tile=on_tile)
+    except SerpentError as error:
+        return Outcome(job, notes=picture.notes, error=error), None
+    height, width, _ = restored.pixels.shape
+    return Outcome(job, width, height, time.perf_counter() - start, picture.notes), restored
+
+
+def _save(restored: tuple[Outcome, Picture | None], options: BatchOptions) -> Outcome:
+    outcome, picture = restored
+    if picture is None:
+        return outcome
+    try:
+        dropped = write_picture(outcome.job.target, picture, encoding=options.encoding, overwrite=options.overwrite)
+    except SerpentError as error:
+        return Outcome(outcome.job, notes=outcome.notes, error=error)
+    return replace(outcome, notes=(*outcome.notes, *dropped))

@@ -1,0 +1,148 @@
+"""``serpent-infer`` over many pictures, around a session that needs no model."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from serpent_cli.main import run_infer
+from tests.fakes import FakeSession
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
+    fake = FakeSession()
+    monkeypatch.setattr("serpent.runtime.open.open_session", lambda *_, **__: fake)
+    return fake
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for index, name in enumerate(("a.png", "b/c.png", "b/d.png", "e.png")):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.roll(LEVELS, index)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def infer(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["serpent-infer", "model.onnx", *map(str, arguments)])
+    with pytest.raises(SystemExit) as leaving:
+        run_infer()
+    return int(leaving.value.code or 0)
+
+
+def levels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.usefixtures("session")
+def test_a_folder_goes_into_a_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "out") == 0
+    for index, name in enumerate(("a.png", "b/c.png", "b/d.png", "e.png")):
+        np.testing.assert_array_equal(levels(tmp_path / "out" / name), 255 - np.roll(LEVELS, index))
+    assert capsys.readouterr().out.startswith("4 restored, 0 failed in ")
+
+
+@pytest.mark.usefixtures("session")
+def test_what_fails_is_listed_at_the_end_and_the_rest_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "b" / "c.png").write_bytes(b"broken")
+    (folder / "e_restored.png").write_text("mine")
+    assert infer(monkeypatch, folder) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 restored, 2 failed in ")
+    first, second, hint = captured.err.splitlines()[0], *captured.err.splitlines()[2:]
+    assert "c.png is no picture" in first
+    assert "e_restored.png exists already" in second
+    assert "--overwrite" in hint
+    assert (folder / "e_restored.png").read_text() == "mine"
+    np.testing.assert_array_equal(levels(folder / "b" / "d_restored.png"), 255 - np.roll(LEVELS, 2))
+
+
+def test_skip_existing_goes_on_where_a_run_ended(
+    folder: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, folder / "a.png", folder / "e.png") == 0
+    runs = len(session.shapes)
+    assert infer(monkeypatch, folder, "--skip-existing") == 0
+    assert "2 restored, 2 skipped (there already), 0 failed" in capsys.readouterr().out
+    assert len(session.shapes) == 2 * runs
+
+
+@pytest.mark.usefixtures("session")
+def test_in_place_replaces_and_must_be_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, folder, "--suffix", "") == 2
+    assert "--in-place" in capsys.readouterr().err
+    np.testing.assert_array_equal(levels(folder / "a.png"), LEVELS)
+    assert infer(monkeypatch, folder, "--in-place") == 0
+    np.testing.assert_array_equal(levels(folder / "a.png"), 255 - LEVELS)
+
+
+@pytest.mark.usefixtures("session")
+def test_a_list_on_stdin_may_hold_any_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [b"two words.png", b"new\nline.png", b"\xff.png"]
+    for name in odd:
+        Image.fromarray(LEVELS).save(folder / os.fsdecode(name), "PNG")
+    data = b"\0".join(os.fsencode(folder) + b"/" + name for name in odd) + b"\0"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert infer(monkeypatch, "--files-from", "-", "-0", "--out-dir", tmp_path / "out") == 0
+    assert sorted(os.fsencode(path.name) for path in (tmp_path / "out").iterdir()) == sorted(odd)
+
+
+@pytest.mark.usefixtures("session")
+def test_patterns_that_no_shell_resolved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert infer(monkeypatch, folder / "**" / "[cd].png") == 0
+    assert sorted(path.name for path in folder.rglob("*_restored.png")) == ["c_restored.png", "d_restored.png"]
+    assert infer(monkeypatch, folder / "*.tif") == 2
+
+
+@pytest.mark.usefixtures("session")
+def test_json_is_an_event_a_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.png").write_bytes(b"")
+    assert infer(monkeypatch, folder, "--json") == 1
+    events: list[dict[str, Any]] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["start", "failed", "restored", "restored", "restored", "done"]
+    assert events[0]["pictures"] == 4
+    assert "empty" in events[1]["error"]["message"]
+    assert (events[2]["width"], events[2]["height"], events[2]["notes"]) == (30, 20, [])
+    assert {key: events[5][key] for key in ("restored", "skipped", "failed")} == {
+        "restored": 3,
+        "skipped": 0,
+        "failed": 1,
+    }
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no picture named"),
+        (("a.png", "b.png", "-o", "c.png"), "--out-dir"),
+        (("a.png", "-0"), "--files-from"),
+        (("--files-from", "absent.txt"), "cannot read the list absent.txt"),
+    ],
+)
+def test_what_makes_no_sense_together(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err

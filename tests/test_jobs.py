@@ -1,0 +1,92 @@
+"""Which pictures a run takes, and where their results go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serpent.errors import UsageError
+from serpent.pictures.jobs import Job, Targets, collect
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    for name in ("b.png", "a.JPG", "deep/er/c.tif", "deep/d.gif", "notes.txt", ".hidden.png", ".cache/e.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def names(jobs: list[Job], root: Path) -> list[str]:
+    return [job.source.relative_to(root).as_posix() for job in jobs]
+
+
+def test_folders_give_all_pictures_below_them_in_order(tree: Path) -> None:
+    assert names(collect([tree], Targets()), tree) == ["a.JPG", "b.png", "deep/d.gif", "deep/er/c.tif"]
+
+
+def test_results_lie_beside_their_sources_in_their_format_where_it_can_be_written(tree: Path) -> None:
+    targets = [job.target.relative_to(tree).as_posix() for job in collect([tree], Targets())]
+    assert targets == ["a_restored.JPG", "b_restored.png", "deep/d_restored.png", "deep/er/c_restored.tif"]
+
+
+def test_a_folder_of_results_keeps_the_tree(tree: Path, tmp_path: Path) -> None:
+    jobs = collect([tree, tree / "b.png"], Targets(tmp_path / "out", suffix=""))
+    assert [job.target.relative_to(tmp_path / "out").as_posix() for job in jobs] == [
+        "a.JPG",
+        "b.png",
+        "deep/d.png",
+        "deep/er/c.tif",
+    ]
+
+
+def test_earlier_results_and_the_folder_of_results_are_no_sources(tree: Path) -> None:
+    (tree / "b_restored.png").write_bytes(b"")
+    assert "b_restored.png" not in names(collect([tree], Targets()), tree)
+    (tree / "out").mkdir()
+    (tree / "out" / "x.png").write_bytes(b"")
+    assert "out/x.png" not in names(collect([tree], Targets(tree / "out", suffix="")), tree)
+
+
+def test_links_in_a_circle_end(tree: Path) -> None:
+    (tree / "deep" / "again").symlink_to(tree, target_is_directory=True)
+    assert names(collect([tree], Targets()), tree) == ["a.JPG", "b.png", "deep/d.gif", "deep/er/c.tif"]
+
+
+def test_linked_folders_are_entered(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "link").symlink_to(tree / "deep", target_is_directory=True)
+    assert names(collect([tmp_path / "album"], Targets()), tmp_path / "album") == ["link/d.gif", "link/er/c.tif"]
+
+
+def test_a_result_never_takes_the_place_of_a_picture_unasked(tree: Path) -> None:
+    with pytest.raises(UsageError, match="--in-place"):
+        collect([tree], Targets(suffix=""))
+    with pytest.raises(UsageError, match="--in-place"):
+        collect([tree], Targets(tree, suffix=""))
+    jobs = collect([tree / "b.png"], Targets(suffix="", in_place=True))
+    assert jobs == [Job(tree / "b.png", tree / "b.png")]
+    (tree / "b_restored.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"b_restored\.png, a result, is one of the pictures"):
+        collect([tree / "b.png", tree / "b_restored.png"], Targets())
+
+
+def test_two_results_of_one_name_are_refused(tree: Path, tmp_path: Path) -> None:
+    (tree / "deep" / "b.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"in/b\.png and .*deep/b\.png would both become"):
+        collect([tree / "b.png", tree / "deep" / "b.png"], Targets(tmp_path / "out", suffix=""))
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no picture"):
+        collect([tmp_path], Targets())
+
+
+def test_any_file_name_will_do(tmp_path: Path) -> None:
+    odd = [b"two words.png", b"new\nline.png", b"\xff\xfe.png", b"[x].png", b"-dash.png"]
+    for name in odd:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    assert {os.fsencode(job.source.name) for job in collect([tmp_path], Targets())} == set(odd)
