@@ -75,6 +75,7 @@ def export(
     precision: str = "fp32",
     io: str = "f32-nchw",
     inline_scan: bool = False,
+    certify_full_size: bool = False,
     formats: str = "all",
     out: Path = Path(),
     engine: str = "auto",
@@ -98,6 +99,7 @@ def export(
         precision: "fp32", "fp16" or "bf16" inside the network.
         io: the border: "f32-nchw", "f16-nchw" or "u8-nhwc"; its conversions are part of the file.
         inline_scan: write the scans as standard operators, for runtimes that refuse functions; ONNX only.
+        certify_full_size: above 512x512, too, certify the file at its own size, where ``serpent-verify`` can run it.
         formats: what to write; "all" leaves the plan out, with a note, where no TensorRT is installed.
         out: folder, made if missing.
         engine: which TensorRT builds the plan.
@@ -138,7 +140,8 @@ def export(
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = load_network(variant, weights, task, require_weights)
-    request = GraphRequest(parse_profile(network.model.config, resolution, batch), precision, io, inline_scan)
+    profile = parse_profile(network.model.config, resolution, batch)
+    request = GraphRequest(profile, precision, io, inline_scan, certify_full_size)
     stem = _stem(network.model.config, request)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
