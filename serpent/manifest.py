@@ -103,7 +103,9 @@ def load_manifest(path: Path) -> Manifest:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFileError(f"the manifest {path} does not exist", hint=_EXPORT_AGAIN) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelFileError(f"the manifest {path} cannot be read: {error.strerror}", hint=_EXPORT_AGAIN) from None
+    except ValueError as error:
         raise ModelFileError(f"{path} is not readable as a manifest: {error}", hint=_EXPORT_AGAIN) from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ModelFileError(f"{path} is no {FORMAT}", hint=_EXPORT_AGAIN)

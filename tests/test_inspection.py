@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from exported import Exported
 from serpent.errors import CheckpointError, ModelFileError, UsageError
 from serpent.files import sha256_file
 from serpent.identity import NetworkName
-from serpent.runtime import inspect_file
+from serpent.runtime import inspect_file, verify_file
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_cli.main import run_inspect
 
@@ -77,7 +78,7 @@ def test_a_bare_plan_is_recognised(
     assert (facts["variant"], facts["precision"]) == ("B", "fp32")
     assert facts["weights_sha256"] == f"{manifest['weights_sha256'][:16]}..."
     assert command(monkeypatch, copied.plan) == 0
-    assert "no manifest lies beside it" in capsys.readouterr().out
+    assert "no manifest lies beside it; nothing vouches for its bytes\n" in capsys.readouterr().out
 
 
 @needs_rtx
@@ -150,7 +151,7 @@ def test_a_checkpoint(copied: Exported) -> None:
         ("a.onnx", b"<html>", ModelFileError),
         ("a.onnx", b"", ModelFileError),
         ("a.safetensors", b"\x00" * 16, CheckpointError),
-        ("a.safetensors", b"", CheckpointError),
+        ("a.safetensors", b"", ModelFileError),
         ("a.png", b"", UsageError),
         ("missing/a.onnx", None, ModelFileError),
     ],
@@ -160,3 +161,39 @@ def test_foreign_files(tmp_path: Path, name: str, content: bytes | None, error: 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error):
         inspect_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("run", [inspect_file, verify_file])
+@pytest.mark.parametrize("kind", ["onnx", "plan"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "does not exist"),
+        ("folder", "is a folder"),
+        ("pipe", "is no regular file"),
+        ("empty", r"is empty \(0 bytes\)"),
+        ("other", r"other.json lists \S+\.onnx, "),
+        ("unreadable", "the manifest .*unreadable.json cannot be read: Is a directory"),
+    ],
+)
+def test_no_file_to_examine(copied: Exported, run: Any, kind: str, name: str, message: str) -> None:
+    """The file itself is looked at before its manifest is missed, and every message has a next step."""
+    file = copied.folder / f"{name}.{kind}"
+    if name == "folder":
+        file.mkdir()
+    elif name == "pipe":
+        os.mkfifo(file)
+    elif name == "empty":
+        file.touch()
+    elif name == "other":
+        shutil.copy(copied.onnx, file)
+        shutil.copy(copied.manifest, file.with_suffix(".json"))
+        if run is inspect_file:
+            assert any("the manifest lists" in text for text in run(file).differences)
+            return
+    elif name == "unreadable":
+        shutil.copy(copied.onnx, file)
+        file.with_suffix(".json").mkdir()
+    with pytest.raises(ModelFileError, match=message) as failure:
+        run(file)
+    assert failure.value.hint

@@ -9,6 +9,7 @@ import onnx
 from serpent import native
 from serpent.identity import NetworkName
 from serpent.runtime.onnx_session import ScanChoice
+from serpent.runtime.onnx_twins import bf16_twin
 from serpent.shapes import ShapeProfile
 from serpent_export.canonical import check_structure, finish
 from serpent_export.inline_scan import inline_scans
@@ -22,7 +23,6 @@ from serpent_export.rescale import check_same_but_shapes
 from serpent_export.same_result import check_same_result
 from serpent_export.subjects import choose_subjects
 from serpent_export.tracing import trace
-from serpent.runtime.onnx_twins import bf16_twin
 
 
 @dataclass(frozen=True)

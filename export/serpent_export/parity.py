@@ -23,10 +23,10 @@ from serpent.errors import ParityError
 from serpent.model import Serpent, set_precision
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
+from serpent.runtime.onnx_twins import bf16_twin, f32_twin
 from serpent.runtime.sample_picture import PictureRecipe, picture_recipe, sample_positions
 from serpent_export.progress import StageCallback, silent
 from serpent_export.rounding import RoundedToHalf
-from serpent.runtime.onnx_twins import bf16_twin, f32_twin
 
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
 MIN_PSNR_DB = {"fp16": 50.0, "bf16": 40.0}

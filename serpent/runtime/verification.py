@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import ModelFileError, ParityError, UsageError
+from serpent.files import check_model_file
 from serpent.manifest import Manifest, load_manifest, manifest_path
 from serpent.runtime.border import border_named, from_border, to_border
 from serpent.runtime.certificate import EXPORT_AGAIN, CertificateCase, read_cases
@@ -118,6 +119,7 @@ def verify_file(
     path = Path(path)
     if path.suffix.lower() not in (".onnx", ".plan"):
         raise UsageError(f"{path} has no certificate; expected an exported .onnx or .plan file")
+    check_model_file(path)
     manifest = load_manifest(manifest_path(path))
     cases = read_cases(manifest)
     runnable = [case for case in cases if _takes(path, manifest, case)]
