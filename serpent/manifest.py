@@ -13,7 +13,7 @@ from typing import Any
 
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, SerpentError
-from serpent.files import sha256_file
+from serpent.files import check_model_file, sha256_file
 from serpent.shapes import ShapeProfile
 
 FORMAT = "serpent-manifest"
@@ -70,8 +70,9 @@ class Manifest:
         """Compare the file's SHA-256 with the manifest's.
 
         Raises:
-            ModelFileError: they differ, or the manifest does not list the file.
+            ModelFileError: they differ, the file is not there, or the manifest does not list it.
         """
+        check_model_file(file)
         entry = self.fields["files"].get(file.name)
         if entry is None:
             listed = ", ".join(self.fields["files"]) or "no file"

@@ -230,6 +230,9 @@ def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path, m
     with pytest.raises(UsageError, match="cannot be replaced from within"):
         write_repository(Path(), manifest)
     (tmp_path / "empty").rmdir()
+    (tmp_path / "files" / "network.onnx").unlink()
+    with pytest.raises(ModelFileError, match=r"network\.onnx does not exist"):
+        write_repository(tmp_path / "other", manifest)
     (tmp_path / "files" / "network.onnx").write_bytes(b"changed")
     with pytest.raises(ModelFileError, match="changed or damaged"):
         write_repository(tmp_path / "other", manifest)
