@@ -132,37 +132,6 @@ def test_a_manifest_that_says_something_else(copied: Exported, key: str, value: 
     assert key in difference or "lists other.onnx" in difference
 
 
-def test_a_checkpoint(copied: Exported) -> None:
-    found = inspect_file(copied.checkpoint)
-    manifest = json.loads(copied.manifest.read_text())
-    assert found.facts["weights_sha256"] == manifest["weights_sha256"]
-    assert (found.facts["variant"], found.facts["task"], found.differences) == ("B", "denoise", ())
-    content = bytearray(copied.checkpoint.read_bytes())
-    content[-1] ^= 0x40
-    copied.checkpoint.write_bytes(content)
-    assert "the file's metadata says" in inspect_file(copied.checkpoint).differences[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error"),
-    [
-        ("a.plan", b"vtrt" * 1000, ModelFileError),
-        ("a.plan", b"", ModelFileError),
-        ("a.onnx", b"<html>", ModelFileError),
-        ("a.onnx", b"", ModelFileError),
-        ("a.safetensors", b"\x00" * 16, CheckpointError),
-        ("a.safetensors", b"", ModelFileError),
-        ("a.png", b"", UsageError),
-        ("missing/a.onnx", None, ModelFileError),
-    ],
-)
-def test_foreign_files(tmp_path: Path, name: str, content: bytes | None, error: type[Exception]) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(error):
-        inspect_file(tmp_path / name)
-
-
 @pytest.mark.parametrize("run", [inspect_file, verify_file])
 @pytest.mark.parametrize("kind", ["onnx", "plan"])
 @pytest.mark.parametrize(
@@ -197,3 +166,34 @@ def test_no_file_to_examine(copied: Exported, run: Any, kind: str, name: str, me
     with pytest.raises(ModelFileError, match=message) as failure:
         run(file)
     assert failure.value.hint
+
+
+def test_a_checkpoint(copied: Exported) -> None:
+    found = inspect_file(copied.checkpoint)
+    manifest = json.loads(copied.manifest.read_text())
+    assert found.facts["weights_sha256"] == manifest["weights_sha256"]
+    assert (found.facts["variant"], found.facts["task"], found.differences) == ("B", "denoise", ())
+    content = bytearray(copied.checkpoint.read_bytes())
+    content[-1] ^= 0x40
+    copied.checkpoint.write_bytes(content)
+    assert "the file's metadata says" in inspect_file(copied.checkpoint).differences[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.plan", b"vtrt" * 1000, ModelFileError),
+        ("a.plan", b"", ModelFileError),
+        ("a.onnx", b"<html>", ModelFileError),
+        ("a.onnx", b"", ModelFileError),
+        ("a.safetensors", b"\x00" * 16, CheckpointError),
+        ("a.safetensors", b"", ModelFileError),
+        ("a.png", b"", UsageError),
+        ("missing/a.onnx", None, ModelFileError),
+    ],
+)
+def test_foreign_files(tmp_path: Path, name: str, content: bytes | None, error: type[Exception]) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error):
+        inspect_file(tmp_path / name)
