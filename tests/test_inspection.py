@@ -15,8 +15,9 @@ from exported import Exported
 from serpent.errors import CheckpointError, ModelFileError, UsageError
 from serpent.files import sha256_file
 from serpent.identity import NetworkName
-from serpent.runtime import inspect_file, verify_file
+from serpent.runtime import inspect_file
 from serpent.runtime.tensorrt_library import RTX, installed_version
+from serpent.runtime.verification import verify_file
 from serpent_cli.main import run_inspect
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
