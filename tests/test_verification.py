@@ -137,7 +137,7 @@ def test_a_plan_is_run_by_its_own_session(copied: Exported, monkeypatch: pytest.
         return open_session(copied.onnx)
 
     monkeypatch.setattr(verification, "open_session", opened)
-    copied.plan.touch()
+    copied.plan.write_bytes(b"a plan")
     assert verify_file(copied.plan, "cuda:1").passed
     monkeypatch.setattr(sys, "argv", ["serpent-verify", str(copied.plan), "--allow-native-code"])
     with pytest.raises(SystemExit) as leaving:
@@ -185,7 +185,7 @@ def test_a_16_bit_file_is_run_with_its_twin(tmp_path: Path, io: str, monkeypatch
     session = open_session(file)
     monkeypatch.setattr(verification, "open_session", lambda *_, **__: session)
     plan = file.with_suffix(".plan")
-    plan.touch()
+    plan.write_bytes(b"a plan")
     result = verify_file(plan)
     assert [case.subject for case in result.cases] == ["the file"]
     assert result.left_out == ("the f32 twin of its graph at 1x64x64: only the .onnx file on the CPU has that twin",)
