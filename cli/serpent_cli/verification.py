@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from serpent_cli.console import activity, show_json
-from serpent_cli.options import json_option, version_option
+from serpent_cli.options import json_option, native_code_option, version_option
 
 if TYPE_CHECKING:
     from serpent.runtime.open import Scan
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option("--scan", type=click.Choice(["native", "function"]), help="For .onnx: as for serpent-infer.")
-@click.option(
-    "--allow-native-code", is_flag=True, help="For .plan: run one that carries its plugin, which is native code."
-)
+@native_code_option
 @json_option
 @version_option
 def verify(file: Path, device: str, scan: Scan | None, allow_native_code: bool, as_json: bool) -> None:
