@@ -10,13 +10,32 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from serpent.errors import SerpentError, UsageError
+from serpent.errors import ModelFileError, SerpentError, UsageError
 
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_model_file(path: Path) -> None:
+    """Insist on a file with something in it, before anything else is said of it.
+
+    Raises:
+        ModelFileError: nothing, a folder, a pipe or device, or an empty file.
+    """
+    if path.is_dir():
+        problem = "is a folder"
+    elif not path.exists():
+        problem = "does not exist"
+    elif not path.is_file():
+        problem = "is no regular file"
+    elif path.stat().st_size == 0:
+        problem = "is empty (0 bytes)"
+    else:
+        return
+    raise ModelFileError(f"{path} {problem}", hint="name a file that serpent-export wrote")
 
 
 def check_writable_target(path: Path, *, overwrite: bool) -> None:

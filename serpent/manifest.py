@@ -13,7 +13,7 @@ from typing import Any
 
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, SerpentError
-from serpent.files import sha256_file
+from serpent.files import check_model_file, sha256_file
 from serpent.shapes import ShapeProfile
 
 FORMAT = "serpent-manifest"
@@ -70,8 +70,9 @@ class Manifest:
         """Compare the file's SHA-256 with the manifest's.
 
         Raises:
-            ModelFileError: they differ, or the manifest does not list the file.
+            ModelFileError: they differ, the file is not there, or the manifest does not list it.
         """
+        check_model_file(file)
         entry = self.fields["files"].get(file.name)
         if entry is None:
             listed = ", ".join(self.fields["files"]) or "no file"
@@ -103,7 +104,9 @@ def load_manifest(path: Path) -> Manifest:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelFileError(f"the manifest {path} does not exist", hint=_EXPORT_AGAIN) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelFileError(f"the manifest {path} cannot be read: {error.strerror}", hint=_EXPORT_AGAIN) from None
+    except ValueError as error:
         raise ModelFileError(f"{path} is not readable as a manifest: {error}", hint=_EXPORT_AGAIN) from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ModelFileError(f"{path} is no {FORMAT}", hint=_EXPORT_AGAIN)

@@ -62,6 +62,18 @@ def test_large_static_file_is_run_at_smaller_sizes_after_comparison() -> None:
     assert sizes(subjects) == [(1, 256, 256), (1, 256, 512)]
 
 
+@pytest.mark.parametrize(
+    ("resolution", "expected"),
+    [("1024", [(1, 1024, 1024)]), ("1024:1024:2048", [(1, 1024, 1024), (1, 1024, 1056)])],
+)
+def test_on_request_a_large_file_is_run_at_its_own_sizes(resolution: str, expected: list[tuple[int, int, int]]) -> None:
+    model = graph()
+    subjects, description = choose_subjects(model, profile("B", resolution), no_trace, full_size=True)
+    assert sizes(subjects) == expected
+    assert all(subject.model is model for subject in subjects)
+    assert description == "this file"
+
+
 def test_two_sizes_of_one_network_are_the_same_graph() -> None:
     check_same_but_shapes(graph("B", "64"), graph("B", "96"))
 

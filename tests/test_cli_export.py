@@ -82,6 +82,7 @@ def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatc
             "precision": "fp32",
             "io": "f32-nchw",
             "inline_scan": False,
+            "certify_full_size": False,
             "formats": "all",
             "out": Path(),
             "engine": "auto",

@@ -152,8 +152,10 @@ def test_what_a_flavour_does_not_have(tmp_path: Path) -> None:
     cached.check(TRT)
     with pytest.raises(UsageError, match="TensorRT-RTX measures nothing while it builds.*\n.*--engine trt"):
         cached.check(RTX)
-    with pytest.raises(UsageError, match="its folder does not exist\n  mkdir -p"):
+    with pytest.raises(UsageError, match="no does not exist\n  mkdir -p"):
         EngineOptions(timing_cache=tmp_path / "no" / "timings").check(TRT)
+    with pytest.raises(UsageError, match="is a folder; expected a file name"):
+        EngineOptions(timing_cache=tmp_path).check(TRT)
     with pytest.raises(UsageError, match="--optimization-level 6 is not"):
         EngineOptions(optimization_level=6).check(RTX)
     assert EngineOptions().asked is None

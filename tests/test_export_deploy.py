@@ -57,7 +57,12 @@ def test_a_taken_folder_and_options_that_exclude_each_other_are_refused_before_a
         serpent_export.export(
             variant="B", resolution="64", formats="onnx", out=tmp_path / "out", ort_trt=True, inline_scan=True
         )
-    assert not (tmp_path / "out").exists()
+    for out in (tmp_path / "models", tmp_path / "models" / "deeper"):
+        with pytest.raises(UsageError, match="is replaced as a whole and would take the files of --out"):
+            serpent_export.export(
+                variant="B", resolution="64", formats="onnx", out=out, triton=tmp_path / "models", overwrite=True
+            )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine"]
 
 
 def test_the_documented_options_exist() -> None:

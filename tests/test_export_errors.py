@@ -243,6 +243,7 @@ def test_a_file_in_place_of_the_folder(command: Command, below: str) -> None:
     answer = command.fail("--out", command.out / below, code=1)
     assert f"cannot write into {command.out / below}: " in answer
     assert "--out DIR" in answer
+    assert ("it is a file" in answer) == (below == "")
     assert command.out.read_text() == "mine"
 
 

@@ -192,7 +192,7 @@ def test_a_psnr_below_the_least_is_a_failure_with_its_figure(precision: str, lea
     def case(psnr: float) -> ParityCase:
         error = ErrorNorms(0.1, 10 ** (-psnr / 20), 0.1)
         recipe = PictureRecipe("recipe", 0, 1, 64, 64, "")
-        return ParityCase(recipe, "this file", precision, 1.0, wide, {"native": error}, wide)
+        return ParityCase(recipe, "this file", precision, 1.0, wide, {"native": error}, wide, samples="")
 
     assert _failures(case(least + 0.1)) == []
     [failure] = _failures(case(least - 0.1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from serpent.identity import NetworkName
 from serpent.runtime import inspect_file
 from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_library import RTX, installed_version
+from serpent.runtime.verification import verify_file
 from serpent_cli.main import run_inspect
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
@@ -83,7 +85,7 @@ def test_a_bare_plan_is_recognised(
     assert (facts["variant"], facts["precision"]) == ("B", "fp32")
     assert facts["weights_sha256"] == f"{manifest['weights_sha256'][:16]}..."
     assert command(monkeypatch, copied.plan) == 0
-    assert "no manifest lies beside it" in capsys.readouterr().out
+    assert "no manifest lies beside it; nothing vouches for its bytes\n" in capsys.readouterr().out
 
 
 @needs_rtx
@@ -137,6 +139,42 @@ def test_a_manifest_that_says_something_else(copied: Exported, key: str, value: 
     assert key in difference or "lists other.onnx" in difference
 
 
+@pytest.mark.parametrize("run", [inspect_file, verify_file])
+@pytest.mark.parametrize("kind", ["onnx", "plan"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent", "does not exist"),
+        ("folder", "is a folder"),
+        ("pipe", "is no regular file"),
+        ("empty", r"is empty \(0 bytes\)"),
+        ("other", r"other.json lists \S+\.onnx, "),
+        ("unreadable", "the manifest .*unreadable.json cannot be read: Is a directory"),
+    ],
+)
+def test_no_file_to_examine(copied: Exported, run: Any, kind: str, name: str, message: str) -> None:
+    """The file itself is looked at before its manifest is missed, and every message has a next step."""
+    file = copied.folder / f"{name}.{kind}"
+    if name == "folder":
+        file.mkdir()
+    elif name == "pipe":
+        os.mkfifo(file)
+    elif name == "empty":
+        file.touch()
+    elif name == "other":
+        shutil.copy(copied.onnx, file)
+        shutil.copy(copied.manifest, file.with_suffix(".json"))
+        if run is inspect_file:
+            assert any("the manifest lists" in text for text in run(file).differences)
+            return
+    elif name == "unreadable":
+        shutil.copy(copied.onnx, file)
+        file.with_suffix(".json").mkdir()
+    with pytest.raises(ModelFileError, match=message) as failure:
+        run(file)
+    assert failure.value.hint
+
+
 def test_a_checkpoint(copied: Exported) -> None:
     found = inspect_file(copied.checkpoint)
     manifest = json.loads(copied.manifest.read_text())
@@ -156,7 +194,7 @@ def test_a_checkpoint(copied: Exported) -> None:
         ("a.onnx", b"<html>", ModelFileError),
         ("a.onnx", b"", ModelFileError),
         ("a.safetensors", b"\x00" * 16, CheckpointError),
-        ("a.safetensors", b"", CheckpointError),
+        ("a.safetensors", b"", ModelFileError),
         ("a.png", b"", UsageError),
         ("missing/a.onnx", None, ModelFileError),
     ],

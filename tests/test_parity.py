@@ -113,7 +113,7 @@ def test_the_manifest_keeps_recipe_bounds_and_samples() -> None:
     recipe = case["input"]
     again, image = picture_recipe(recipe["height"], recipe["width"], batch=recipe["batch"], seed=recipe["seed"])
     assert again.sha256 == recipe["sha256"]
-    values = np.frombuffer(base64.b64decode(fields["samples"]["values"]), "<f8").reshape(-1, 3)
+    values = np.frombuffer(base64.b64decode(case["samples"]), "<f8").reshape(-1, 3)
     assert values.shape == (SAMPLED_PIXELS, 3)
     with torch.inference_mode():
         truth = copy.deepcopy(network()).double()(torch.from_numpy(image.astype(np.float64))).numpy()

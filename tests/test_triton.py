@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import importlib.util
 import json
@@ -14,13 +15,13 @@ import pytest
 from google.protobuf import text_format
 
 from serpent.config import SerpentConfig
-from serpent.errors import ModelFileError, NativeLibraryError, UsageError
+from serpent.errors import ModelFileError, NativeLibraryError, SerpentError, UsageError
 from serpent.files import sha256_file
 from serpent.manifest import load_manifest
 from serpent.runtime.border import BORDERS
 from serpent.shapes import Range, ShapeProfile
 from serpent_export import triton
-from serpent_export.triton import model_config, write_repository
+from serpent_export.triton import check_target, model_config, write_repository
 
 if TYPE_CHECKING:
     from exported import Exported
@@ -153,18 +154,40 @@ def test_the_start_script_gives_docker_the_image_and_the_flag(tmp_path: Path) ->
     made = write_repository(tmp_path / "triton", write_export(tmp_path / "files"))
     fake = tmp_path / "bin" / "docker"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    # As docker: what the packages of the image say, or the arguments.
+    fake.write_text('#!/bin/sh\ncase "$*" in *dpkg-query*) echo "$FAKE_TENSORRT" ;; *) printf "%s\\n" "$@" ;; esac\n')
     fake.chmod(0o755)
-    environment = {"PATH": f"{fake.parent}:/usr/bin:/bin"}
-    run = subprocess.run([made.folder / "start.sh", "an-image"], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+
+    def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{fake.parent}:/usr/bin:/bin", "FAKE_TENSORRT": "10.16.0.72-1+cuda13.2", **variables}
+        return subprocess.run([made.folder / "start.sh", *arguments], env=environment, capture_output=True, text=True)
+
+    run = start("an-image")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert start(TRITON_IMAGE="an-image").stdout == run.stdout
+    assert start("an-image", TRITON_IMAGE="other").stdout == run.stdout
     arguments = run.stdout.splitlines()
     assert arguments[arguments.index("an-image") + 1] == "tritonserver"
     assert f"{made.folder}:/serpent:ro" in arguments
     assert "--backend-config=tensorrt,plugins=/serpent/plugins/libserpent_trt_autoreg10.so" in arguments
-    missing = subprocess.run([made.folder / "start.sh"], env=environment, capture_output=True, text=True)
-    assert missing.returncode != 0
-    assert "usage: ./start.sh IMAGE" in missing.stderr
+    missing = start()
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "no image is given; the plan needs one with TensorRT 10.16.0.72\n  ./start.sh IMAGE" in missing.stderr
+    for other in ("10.16.0.7-1+cuda13.2", "10.16.0.720-1", "10.9.0.34-1+cuda12.8"):
+        refused = start("an-image", FAKE_TENSORRT=other)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert f"an-image has TensorRT {other}; the plan needs 10.16.0.72\n" in refused.stderr
+    unknown = start("an-image", FAKE_TENSORRT="")  # said, and left to the user
+    assert (unknown.returncode, unknown.stdout) == (0, run.stdout)
+    assert "an-image do not name its TensorRT; the plan needs 10.16.0.72" in unknown.stderr
+
+
+def test_a_repository_without_a_plan_takes_any_image(tmp_path: Path) -> None:
+    script = write_repository(tmp_path / "triton", write_export(tmp_path / "files", engine=None)).folder / "start.sh"
+    run = subprocess.run([script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "no image is given; any one with ONNX Runtime will do\n" in run.stderr
+    assert "dpkg-query" not in script.read_text()
 
 
 def test_what_triton_does_not_run_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +208,7 @@ def test_what_triton_does_not_run_is_left_out_and_said(tmp_path: Path, monkeypat
     assert (onnx_alone.models, onnx_alone.notes) == (("network-onnx",), ())
 
 
-def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path) -> None:
+def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = write_export(tmp_path / "files", engine=None)
     taken = tmp_path / "taken"
     taken.mkdir()
@@ -202,10 +225,42 @@ def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path) -
     assert not (target / "old").exists()
     with pytest.raises(UsageError, match="does not exist"):
         write_repository(tmp_path / "no" / "triton", manifest)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UsageError, match="cannot be replaced from within"):
+        write_repository(Path(), manifest)
+    (tmp_path / "empty").rmdir()
+    (tmp_path / "files" / "network.onnx").unlink()
+    with pytest.raises(ModelFileError, match=r"network\.onnx does not exist"):
+        write_repository(tmp_path / "other", manifest)
     (tmp_path / "files" / "network.onnx").write_bytes(b"changed")
     with pytest.raises(ModelFileError, match="changed or damaged"):
         write_repository(tmp_path / "other", manifest)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["files", "taken", "triton"]
+
+
+def test_a_parent_that_takes_no_folder_is_refused_before_the_export() -> None:
+    with pytest.raises(SerpentError, match="(?s)cannot write into /proc: .*--triton DIR"):
+        check_target(Path("/proc/triton"), overwrite=False)
+
+
+def test_a_swap_that_fails_leaves_the_earlier_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = write_export(tmp_path / "files", engine=None)
+    target = tmp_path / "triton"
+    write_repository(target, manifest)
+    (target / "mark").touch()
+    replace = Path.replace
+
+    def fails_for_the_new(path: Path, to: Path) -> Path:
+        if path.name == "new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(path, to)
+
+    monkeypatch.setattr(Path, "replace", fails_for_the_new)
+    with pytest.raises(SerpentError, match="No space left on device"):
+        write_repository(target, manifest, overwrite=True)
+    assert (target / "mark").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["files", "triton"]
 
 
 def test_a_real_export_becomes_a_repository(tmp_path: Path, exported: Exported) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from serpent.errors import ModelFileError
-from serpent_export.twins import bf16_twin, f32_twin
+from serpent.runtime.onnx_twins import bf16_twin, f32_twin
 from traced import graph
 
 BF16 = TensorProto.BFLOAT16

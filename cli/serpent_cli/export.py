@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 )
 @click.option("--inline-scan", is_flag=True, help="Scans as standard operators, for runtimes that refuse functions.")
 @click.option(
+    "--certify-full-size",
+    is_flag=True,
+    help="Above 512x512, compare at the file's own size, which takes PyTorch in f64 minutes and gigabytes, so that "
+    "serpent-verify can run the file.",
+)
+@click.option(
     "--format",
     "formats",
     type=click.Choice(["onnx", "plan", "all"]),
@@ -87,6 +93,7 @@ def export(
     precision: str,
     io: str,
     inline_scan: bool,
+    certify_full_size: bool,
     formats: str,
     out: Path,
     engine: str,
@@ -140,6 +147,7 @@ def export(
             precision=precision,
             io=io,
             inline_scan=inline_scan,
+            certify_full_size=certify_full_size,
             formats=formats,
             out=out,
             engine=engine,

@@ -75,6 +75,7 @@ def export(
     precision: str = "fp32",
     io: str = "f32-nchw",
     inline_scan: bool = False,
+    certify_full_size: bool = False,
     formats: str = "all",
     out: Path = Path(),
     engine: str = "auto",
@@ -98,6 +99,7 @@ def export(
         precision: "fp32", "fp16" or "bf16" inside the network.
         io: the border: "f32-nchw", "f16-nchw" or "u8-nhwc"; its conversions are part of the file.
         inline_scan: write the scans as standard operators, for runtimes that refuse functions; ONNX only.
+        certify_full_size: above 512x512, too, certify the file at its own size, where ``serpent-verify`` can run it.
         formats: what to write; "all" leaves the plan out, with a note, where no TensorRT is installed.
         out: folder, made if missing.
         engine: which TensorRT builds the plan.
@@ -119,7 +121,10 @@ def export(
     start = time.perf_counter()
     options = options or EngineOptions()
     _check_words(precision, io, formats, inline_scan)
-    _check_variants(ort_trt, inline_scan, triton, overwrite, options)
+    if ort_trt and inline_scan:
+        raise UsageError("--ort-trt needs the scans that --inline-scan takes apart", hint="leave one of them out")
+    if triton is not None:
+        _check_triton(triton, out, overwrite, options)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
     for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
@@ -138,7 +143,8 @@ def export(
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
     network = load_network(variant, weights, task, require_weights)
-    request = GraphRequest(parse_profile(network.model.config, resolution, batch), precision, io, inline_scan)
+    profile = parse_profile(network.model.config, resolution, batch)
+    request = GraphRequest(profile, precision, io, inline_scan, certify_full_size)
     stem = _stem(network.model.config, request)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []
     if choice.flavour:
@@ -203,18 +209,18 @@ def _check_embedding(options: EngineOptions) -> None:
         )
 
 
-def _check_variants(
-    ort_trt: bool, inline_scan: bool, triton: Path | None, overwrite: bool, options: EngineOptions
-) -> None:
-    if ort_trt and inline_scan:
-        raise UsageError("--ort-trt needs the scans that --inline-scan takes apart", hint="leave one of them out")
-    if triton is not None and options.embed_plugin:
+def _check_triton(folder: Path, out: Path, overwrite: bool, options: EngineOptions) -> None:
+    if options.embed_plugin:
         raise UsageError(
             "--embed-plugin and --triton both bring the plugin: Triton loads it by its own flag",
             hint="leave out --embed-plugin",
         )
-    if triton is not None:
-        check_target(triton, overwrite=overwrite)
+    check_target(folder, overwrite=overwrite)
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--triton {folder} is replaced as a whole and would take the files of --out {out} with it",
+            hint="choose another folder: --triton DIR",
+        )
 
 
 def _write_triton(folder: Path | None, manifest: Path, overwrite: bool) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serpent.errors import UsageError
+from serpent.files import check_writable_target
 from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, Flavour
 
@@ -52,6 +53,7 @@ class EngineOptions:
         Raises:
             UsageError: a timing cache for TensorRT-RTX, or a value out of range.
             NativeLibraryError: the plugin library to embed was not built.
+            SerpentError: the timing cache's folder cannot be written.
         """
         if self.embed_plugin:
             plugin_library()
@@ -61,11 +63,8 @@ class EngineOptions:
                 "cache",
                 hint="leave it out, or build with TensorRT on a machine with its GPU: --engine trt",
             )
-        if self.timing_cache is not None and not self.timing_cache.parent.is_dir():
-            raise UsageError(
-                f"--timing-cache {self.timing_cache}: its folder does not exist",
-                hint=f"mkdir -p {self.timing_cache.parent}",
-            )
+        if self.timing_cache is not None:
+            check_writable_target(self.timing_cache, overwrite=True)
         if self.optimization_level is not None and self.optimization_level not in OPTIMIZATION_LEVELS:
             raise UsageError(f"--optimization-level {self.optimization_level} is not 0, 1, 2, 3, 4 or 5")
 

@@ -9,6 +9,7 @@ import onnx
 from serpent import native
 from serpent.identity import NetworkName
 from serpent.runtime.onnx_session import ScanChoice
+from serpent.runtime.onnx_twins import bf16_twin
 from serpent.shapes import ShapeProfile
 from serpent_export.canonical import check_structure, finish
 from serpent_export.inline_scan import inline_scans
@@ -22,7 +23,6 @@ from serpent_export.rescale import check_same_but_shapes
 from serpent_export.same_result import check_same_result
 from serpent_export.subjects import choose_subjects
 from serpent_export.tracing import trace
-from serpent_export.twins import bf16_twin
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,14 @@ class GraphRequest:
         precision: "fp32", "fp16" or "bf16" inside.
         io: its border, a key of ``serpent.runtime.border.BORDERS``.
         inline_scan: write the scans as standard operators, without our operator and its function.
+        certify_full_size: certify the file at its own sizes, above 512x512 too.
     """
 
     profile: ShapeProfile
     precision: str
     io: str = "f32-nchw"
     inline_scan: bool = False
+    certify_full_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def certified_graph(network: Network, request: GraphRequest, on_stage: StageCall
     on_stage("exporting the graph")
     model = finish(trace(network.model, request.profile, precision), name=name)
     check_structure(model, num_scans=network.model.config.num_scans)
-    subjects, description = choose_subjects(model, request.profile, trace_at)
+    subjects, description = choose_subjects(model, request.profile, trace_at, full_size=request.certify_full_size)
     ranges = None
     if precision == "fp16":
         ranges = measure_ranges(subjects, on_stage)

@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from serpent.runtime.border import BORDERS
+from serpent.runtime.onnx_twins import replace_nodes
 
 _INSIDE = {"image": "image_f32", "restored": "restored_f32"}
 _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -32,9 +33,7 @@ def with_border(model: onnx.ModelProto, io: str) -> onnx.ModelProto:
         inside.name = _INSIDE[info.name]
         _retype(info, io)
     before, after = _eight_bit(graph) if io == "u8-nhwc" else _half()
-    body = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend([*before, *body, *after])
+    replace_nodes(graph, [*before, *graph.node, *after])
     onnx.checker.check_model(changed)
     return changed
 

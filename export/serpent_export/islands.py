@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from serpent.errors import ModelFileError
+from serpent.runtime.onnx_twins import replace_nodes
 from serpent_export.ranges import half_tensors
 
 _F16, _F32 = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -50,9 +51,7 @@ class _Rewrite:
                 self._nodes.append(node)
         for name in self._kept:
             self._infos[name].type.tensor_type.elem_type = _F32
-        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self._nodes]
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
+        replace_nodes(self._graph, self._nodes)
         _drop_unread_weights(self._graph)
         onnx.checker.check_model(self._model)
         return self._model

@@ -23,10 +23,10 @@ from serpent.errors import ParityError
 from serpent.model import Serpent, set_precision
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_session import RunTimes, ScanChoice, make_runner
+from serpent.runtime.onnx_twins import bf16_twin, f32_twin
 from serpent.runtime.sample_picture import PictureRecipe, picture_recipe, sample_positions
 from serpent_export.progress import StageCallback, silent
 from serpent_export.rounding import RoundedToHalf
-from serpent_export.twins import bf16_twin, f32_twin
 
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}
 MIN_PSNR_DB = {"fp16": 50.0, "bf16": 40.0}
@@ -62,6 +62,7 @@ class ParityCase:
         eager: error of PyTorch in ``precision``, or of its stand-in without the range of f16.
         measured: error of ONNX Runtime, by how the scan ran ("function", "native").
         limit: bound on every measured error.
+        samples: base64 of little-endian f64 values (pixels, 3) of the f64 result.
     """
 
     recipe: PictureRecipe
@@ -71,6 +72,7 @@ class ParityCase:
     eager: ErrorNorms
     measured: dict[str, ErrorNorms]
     limit: ErrorNorms
+    samples: str
 
     @property
     def worst(self) -> ErrorNorms:
@@ -84,14 +86,12 @@ class ParityReport:
     Attributes:
         cases: one entry for each test input.
         subject: what was run: the file itself, a bf16 twin, or the graph at another image size.
-        samples: base64 of little-endian f64 values (pixels, 3) of the first case's f64 result.
         keeps_f32: the graph keeps in f32 what f16 cannot hold, and PyTorch's f16 did likewise.
     """
 
     cases: tuple[ParityCase, ...]
     precision: str
     subject: str
-    samples: str
     keeps_f32: bool = False
 
     @property
@@ -139,9 +139,8 @@ class ParityReport:
             "statement": self.statement,
             "cases": [_case_fields(case) for case in self.cases],
             "samples": {
-                "what": f"first case in f64 at {SAMPLED_PIXELS} fixed pixels: base64 of (pixels, 3) little-endian f64",
+                "what": f"each case in f64 at {SAMPLED_PIXELS} fixed pixels: base64 of (pixels, 3) little-endian f64",
                 "positions": "serpent.runtime.sample_picture.sample_positions over batch * height * width",
-                "values": self.samples,
             },
         }
 
@@ -199,13 +198,11 @@ def certify(
         widened = replace(subjects[-1], model=f32_twin(subjects[-1].model))
         runs.append((rounded, widened, "fp32", f"the f32 twin of the {precision} graph, without its rounding"))
     cases: list[ParityCase] = []
-    samples = ""
     for network, subject, kind, what in runs:
         recipe, picture = picture_recipe(subject.height, subject.width, batch=subject.batch)
         image = from_border(to_border(picture, io), io)
         on_stage(f"certificate at {subject.size}: PyTorch in f64")
         truth = _run_torch(network, "fp64", image.astype(np.float64))
-        samples = samples or _samples(truth)
         eager = "fp16 without its range" if keeps_f32 and kind == "fp16" else kind
         cases.append(_measure(network, subject, kind, eager, what, recipe, image, truth, threads, on_stage))
     failures = [failure for case in cases for failure in _failures(case)]
@@ -214,7 +211,7 @@ def certify(
             "the exported file is not the network: " + "; ".join(failures),
             hint="nothing was written; please report this with the command you typed",
         )
-    return ParityReport(tuple(cases), precision, description, samples, keeps_f32)
+    return ParityReport(tuple(cases), precision, description, keeps_f32)
 
 
 def _measure(
@@ -251,7 +248,7 @@ def _measure(
         on_stage(f"certificate at {subject.size}: ONNX Runtime, {scan} scan")
         run = make_runner(subject.model, scan, threads or native.default_threads(), RunTimes())
         measured[scan] = _norms(run(image), truth, residual)
-    return ParityCase(recipe, what, precision, residual, eager, measured, limit)
+    return ParityCase(recipe, what, precision, residual, eager, measured, limit, _samples(truth))
 
 
 def _run_torch(model: Serpent, precision: str, image: NDArray[Any]) -> NDArray[np.float64]:
@@ -309,4 +306,5 @@ def _case_fields(case: ParityCase) -> dict[str, Any]:
         "pytorch": norms(case.eager),
         "onnxruntime": {scan: norms(error) for scan, error in case.measured.items()},
         "limit": {"max": case.limit.max, "relative": case.limit.relative},
+        "samples": case.samples,
     }

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from serpent import native
 from serpent.errors import ParityError
 from serpent.runtime.onnx_session import RunTimes, make_runner
+from serpent.runtime.onnx_twins import f32_twin
 from serpent.runtime.sample_picture import network_input, sample_pictures
 from serpent_export.parity import ParitySubject
 from serpent_export.progress import StageCallback, silent
-from serpent_export.twins import f32_twin
 
 F16_LARGEST = 65504.0
 MARGIN = 4.0

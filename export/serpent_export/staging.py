@@ -21,9 +21,8 @@ def staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
             check_writable_target(out / name, overwrite=overwrite)
         folder = Path(tempfile.mkdtemp(prefix=".serpent-export-", dir=out))
     except OSError as error:
-        raise SerpentError(
-            f"cannot write into {out}: {error.strerror}", hint="choose another folder: --out DIR"
-        ) from None
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise SerpentError(f"cannot write into {out}: {reason}", hint="choose another folder: --out DIR") from None
     try:
         yield folder
         move_together(folder, out, names)

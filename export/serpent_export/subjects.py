@@ -19,19 +19,24 @@ _OTHER_BATCH = 3  # a dynamic batch is traced at 2 (tracing.py): a graph stuck t
 
 
 def choose_subjects(
-    model: onnx.ModelProto, profile: ShapeProfile, trace_at: Callable[[ShapeProfile], onnx.ModelProto]
+    model: onnx.ModelProto,
+    profile: ShapeProfile,
+    trace_at: Callable[[ShapeProfile], onnx.ModelProto],
+    *,
+    full_size: bool = False,
 ) -> tuple[list[ParitySubject], str]:
     """The certificate's subjects and their description.
 
     A static file of up to 512x512 pixels is run as it is. A larger one is replaced by the same graph at
     256x256 and 264x512 (in multiples of 8P, less for many pictures), proved equal but for its shape
     constants. A dynamic file runs as it is, at two sizes, one of them not square. A dynamic batch is run at
-    its smallest size and at another one that it was not traced at.
+    its smallest size and at another one that it was not traced at. With ``full_size``, every file runs as it is.
 
     Args:
         model: the file.
         profile: its sizes.
         trace_at: exports the same network at another size.
+        full_size: run no size outside the profile, however long PyTorch in f64 takes there.
 
     Raises:
         ParityError: the graph at another size differs in more than shape constants.
@@ -39,10 +44,10 @@ def choose_subjects(
     least = profile.batch.min
     other = least if profile.batch.is_static else max(least, min(_OTHER_BATCH, profile.batch.max or _OTHER_BATCH))
     if not (profile.height.is_static and profile.width.is_static):
-        first, second = _dynamic_sizes(profile)
+        first, second = _dynamic_sizes(profile, full_size)
         return [ParitySubject(model, least, *first), ParitySubject(model, other, *second)], "this file"
     size = (profile.height.min, profile.width.min)
-    if other * size[0] * size[1] <= MAX_PIXELS:
+    if full_size or other * size[0] * size[1] <= MAX_PIXELS:
         batches = dict.fromkeys([least, other])
         return [ParitySubject(model, batch, *size) for batch in batches], "this file"
     shrink = math.sqrt(max(least, other))
@@ -55,11 +60,12 @@ def choose_subjects(
     return subjects, "the graph and constants of this file with the image size rewritten"
 
 
-def _dynamic_sizes(profile: ShapeProfile) -> tuple[tuple[int, int], tuple[int, int]]:
+def _dynamic_sizes(profile: ShapeProfile, full_size: bool) -> tuple[tuple[int, int], tuple[int, int]]:
     """Two sizes near 256x256 and 264x512, inside the profile unless it begins above 512; the second not square."""
     unit = profile.multiple
     first, (height, width) = (
-        (_inside(profile.height, sides[0], unit), _inside(profile.width, sides[1], unit)) for sides in _SMALL
+        (_inside(profile.height, sides[0], unit, full_size), _inside(profile.width, sides[1], unit, full_size))
+        for sides in _SMALL
     )
     if height == width:  # a narrow range: step aside within it
         if profile.width.max is None or width + unit <= profile.width.max:
@@ -69,9 +75,9 @@ def _dynamic_sizes(profile: ShapeProfile) -> tuple[tuple[int, int], tuple[int, i
     return first, (height, width)
 
 
-def _inside(side: Range, wanted: int, multiple: int) -> int:
+def _inside(side: Range, wanted: int, multiple: int, full_size: bool) -> int:
     nearest = _nearest(wanted, multiple)
-    if side.min**2 > MAX_PIXELS:
+    if side.min**2 > MAX_PIXELS and not full_size:
         return nearest  # the graph takes any size; the profile's own would take too long in f64
     return min(max(nearest, side.min), side.max if side.max is not None else nearest)
 

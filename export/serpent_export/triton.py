@@ -21,6 +21,7 @@ from serpent.runtime.tensorrt_library import TRT
 from serpent.shapes import Range, ShapeProfile
 from serpent_export.triton_texts import readme, start_script
 
+_ELSEWHERE = "choose another folder: --triton DIR"
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 
 
@@ -38,6 +39,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: something is there already, or its parent is not.
+        SerpentError: its parent cannot be written.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         if not folder.is_dir():
@@ -45,8 +47,12 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         # A folder that holds anything but an earlier repository is never removed.
         if not overwrite or not (folder / "model_repository").is_dir():
             raise UsageError(f"{folder} is not empty", hint="choose another one, or --overwrite an earlier repository")
+    if folder.name in ("", ".."):
+        raise UsageError(f"{folder} cannot be replaced from within", hint="name another folder: --triton DIR")
     if not folder.parent.is_dir():
         raise UsageError(f"the folder {folder.parent} does not exist", hint=f"mkdir -p {folder.parent}")
+    # Tried rather than asked: access() says nothing of file systems that refuse new names.
+    _folder_beside(folder).rmdir()
 
 
 def write_repository(folder: Path, manifest_file: Path, *, overwrite: bool = False) -> TritonRepository:
@@ -64,22 +70,35 @@ def write_repository(folder: Path, manifest_file: Path, *, overwrite: bool = Fal
     """
     check_target(folder, overwrite=overwrite)
     manifest = load_manifest(manifest_file)
-    try:
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise SerpentError(
-            f"cannot write into {folder.parent}: {error.strerror}", hint="choose another folder"
-        ) from None
+    aside = _folder_beside(folder)
     try:
         made = _fill(aside / "new", manifest)
-        if folder.exists():
-            folder.replace(aside / "old")
-        (aside / "new").replace(folder)
+        _swap(aside / "new", folder, aside / "old")
     except OSError as error:
-        raise SerpentError(f"cannot write {folder}: {error.strerror or error}", hint="choose another folder") from None
+        raise SerpentError(f"cannot write {folder}: {error.strerror or error}", hint=_ELSEWHERE) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return TritonRepository(folder, tuple(made.models), tuple(made.notes))
+
+
+def _folder_beside(folder: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise SerpentError(f"cannot write into {folder.parent}: {error.strerror}", hint=_ELSEWHERE) from None
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
+    """Put ``new`` in the place of ``folder``, which goes to ``old``, or comes back where that fails."""
+    replaced = folder.exists()
+    if replaced:
+        folder.replace(old)
+    try:
+        new.replace(folder)
+    except BaseException:  # an interruption, too
+        if replaced:
+            old.replace(folder)
+        raise
 
 
 @dataclass
@@ -116,7 +135,7 @@ def _fill(folder: Path, manifest: Manifest) -> _Made:
     plugin = plugins[0].name if plugins else ""
     (folder / "README.md").write_text(readme(manifest, versions, plugin, made.models, sums), encoding="utf-8")
     script = folder / "start.sh"
-    script.write_text(start_script(plugin), encoding="utf-8")
+    script.write_text(start_script(plugin, str(versions.get("version", ""))), encoding="utf-8")
     script.chmod(0o755)
     return made
 

@@ -7,21 +7,50 @@ from typing import Any
 
 from serpent.manifest import Manifest
 
+_IMAGES = "https://docs.nvidia.com/deeplearning/triton-inference-server/release-notes/"
+
 _START = """\
 #!/bin/sh
-# Starts Triton on this repository. Usage: ./start.sh IMAGE   (see README.md for the image)
+# Starts Triton on this repository. Usage: ./start.sh IMAGE, or TRITON_IMAGE=IMAGE ./start.sh
 set -eu
-image=${{1:?usage: ./start.sh IMAGE, the tritonserver image that README.md describes}}
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+image=${{1:-${{TRITON_IMAGE:-}}}}
+if [ -z "$image" ]; then
+    echo "start.sh: no image is given; {wanted}" >&2
+    echo "  ./start.sh IMAGE, NVIDIA's tritonserver:YY.MM-py3; {images} lists what each release has" >&2
+    exit 2
+fi
+{check}here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 exec docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$here:/serpent:ro" "$image" \\
     tritonserver --model-repository=/serpent/model_repository{plugin}
 """
 
 
-def start_script(plugin: str) -> str:
-    """The shell script; ``plugin`` is the library to load, "" for none."""
+_CHECK = """\
+# A plan runs with its own version of TensorRT alone; the image's packages say which it has.
+found=$(docker run --rm --entrypoint dpkg-query "$image" -W -f '${{Version}}\\n' 'libnvinfer[0-9]*' | head -n 1)
+case "$found" in
+{version} | {version}-*) ;;
+"") echo "start.sh: the packages of $image do not name its TensorRT; the plan needs {version}" >&2 ;;
+*)
+    echo "start.sh: $image has TensorRT $found; the plan needs {version}" >&2
+    echo "  choose the image by {images}, or export again with that TensorRT" >&2
+    exit 1
+    ;;
+esac
+"""
+
+
+def start_script(plugin: str, version: str) -> str:
+    """The shell script, which starts the server in the image that it is given.
+
+    Args:
+        plugin: the library to load, "" for none.
+        version: of TensorRT, which the image must have; "" where there is no plan.
+    """
+    wanted = f"the plan needs one with TensorRT {version}" if version else "any one with ONNX Runtime will do"
+    check = _CHECK.format(version=version, images=_IMAGES) if version else ""
     flag = f' \\\n    --backend-config=tensorrt,plugins="/serpent/plugins/{plugin}"' if plugin else ""
-    return _START.format(plugin=flag)
+    return _START.format(plugin=flag, wanted=wanted, check=check, images=_IMAGES)
 
 
 def readme(
@@ -51,8 +80,8 @@ def readme(
         version = engine["version"]
         lines += [
             f"IMAGE: NVIDIA's `tritonserver` image whose TensorRT is exactly {version}: a plan runs with its own",
-            "version alone. NVIDIA's support matrix lists the version of each image; in a container,",
-            "`dpkg -l | grep libnvinfer` names it.",
+            f"version alone. <{_IMAGES}>",
+            "lists the version of each release. start.sh asks the image's packages and refuses another version.",
             f"The plan runs on {', '.join(engine.get('targets', []))}.",
             "",
         ]

@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from serpent.errors import EngineError, UsageError
 from serpent.runtime.onnx_split import is_scan
+from serpent.runtime.onnx_twins import replace_nodes
 from serpent.runtime.tensorrt_library import TRT, Flavour, check_installed
 from serpent.shapes import MAX_ELEMENTS, ShapeProfile
 
@@ -97,9 +98,7 @@ def _at_largest(model: onnx.ModelProto, profile: ShapeProfile) -> onnx.ModelProt
             nodes.append(helper.make_node("Identity", [node.input[0]], list(node.output)))
         elif not constants.keys() >= set(node.output):
             nodes.append(node)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace_nodes(graph, nodes)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     return fixed
 

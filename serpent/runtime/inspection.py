@@ -10,7 +10,7 @@ from typing import Any
 
 from serpent.errors import CheckpointError, ModelFileError, UsageError
 from serpent.extras import require
-from serpent.files import sha256_file
+from serpent.files import check_model_file, sha256_file
 from serpent.identity import NetworkName, digest_weights
 from serpent.manifest import Manifest, load_manifest, manifest_path
 from serpent.runtime.tensorrt_plan import network_name, read_header
@@ -51,18 +51,19 @@ def inspect_file(path: Path | str) -> Inspection:
     """
     path = Path(path)
     kinds = {".onnx": _inspect_onnx, ".plan": _inspect_plan, ".safetensors": _inspect_checkpoint}
-    if path.suffix.lower() not in kinds:
-        raise UsageError(f"{path} is no model file; expected {', '.join(kinds)}")
-    if not path.is_file():
-        raise ModelFileError(f"the file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    suffix = path.suffix.lower()
+    if suffix not in kinds:
+        hint = f"name the model file beside it, for example {path.with_suffix('.onnx')}" if suffix == ".json" else None
+        raise UsageError(f"{path} is no model file; expected {', '.join(kinds)}", hint=hint)
+    check_model_file(path)
     manifest = _manifest_of(path)
     digest = sha256_file(path)
-    facts, differences = kinds[path.suffix.lower()](path, manifest)
-    if manifest is not None and path.suffix.lower() != ".safetensors":
+    facts, differences = kinds[suffix](path, manifest)
+    if manifest is not None and suffix != ".safetensors":
         differences = [*_digest_differences(manifest, path, digest), *differences]
     sidecar = None if manifest is None else manifest.path
     whole: dict[str, Any] = {"bytes": path.stat().st_size, "sha256": digest} | facts
-    return Inspection(path, path.suffix.lower()[1:], whole, sidecar, tuple(differences))
+    return Inspection(path, suffix[1:], whole, sidecar, tuple(differences))
 
 
 def _manifest_of(path: Path) -> Manifest | None:

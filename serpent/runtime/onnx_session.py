@@ -20,6 +20,7 @@ from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
 from serpent.runtime.onnx_split import ScanStep, split_at_scans
+from serpent.runtime.onnx_twins import f32_twin
 from serpent.runtime.session import Session, SessionInfo
 
 ScanChoice = Literal["native", "function"]
@@ -102,6 +103,20 @@ class OnnxSession(Session):
         if isinstance(self._run, CudaSplitRunner):
             self._run.close()
         self._run = None
+
+
+def run_f32_twin(path: Path, info: SessionInfo) -> tuple[Runner, str]:
+    """The f32 twin of a 16-bit file on the CPU, with the scan of a session of that file.
+
+    Returns:
+        A function image -> restored, both (B, 3, H, W) f32, unclipped, and the border whose rounding it has.
+
+    Raises:
+        ModelFileError: missing, foreign or changed file.
+    """
+    run = make_runner(f32_twin(read_onnx(path).model), choose_scan(info.scan)[0], native.default_threads(), RunTimes())
+    io = "f32-nchw" if info.io == "f16-nchw" else info.io  # the twin's border is f32, too
+    return lambda image: from_border(run(to_border(image, io)), io), io
 
 
 def choose_scan(scan: str | None) -> tuple[ScanChoice, tuple[str, ...]]:

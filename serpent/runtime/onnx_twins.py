@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -38,9 +40,7 @@ def bf16_twin(model: onnx.ModelProto) -> onnx.ModelProto:
                 exact.name = f"{name}.exact"
                 nodes.append(helper.make_node("Cast", [f"{name}.exact"], [f"{name}.bf16"], to=_BF16))
                 nodes.append(helper.make_node("Cast", [f"{name}.bf16"], [name], to=_F32))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del twin.graph.node[:]
-    twin.graph.node.extend(copies)
+    replace_nodes(twin.graph, nodes)
     return twin
 
 
@@ -64,6 +64,13 @@ def f32_twin(model: onnx.ModelProto) -> onnx.ModelProto:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in (_F16, _BF16):
                 attribute.i = _F32
     return twin
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make ``nodes``, which may be the graph's own, the graph's only ones."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]  # from here on, messages that belonged to it are no more
+    graph.node.extend(copies)
 
 
 def _infos(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
