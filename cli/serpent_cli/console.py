@@ -79,7 +79,9 @@ class Count:
     def advance(self, name: str) -> None:
         """One more is finished."""
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], description=name, advance=1)
+            task = self.progress.tasks[0]
+            rate = (task.completed + 1) / max(task.elapsed or 0, 1e-9)
+            self.progress.update(task.id, description=name, advance=1, rate=f"{rate:.2f}/s")
 
 
 @contextlib.contextmanager
@@ -89,24 +91,17 @@ def counting(total: int) -> Iterator[Count]:
         yield Count()
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.speed:.2f} a second") if False else TimeElapsedColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as progress:
-        progress.add_task("", total=total)
+        progress.add_task("", total=total, rate="")
         yield Count(progress)
 
 

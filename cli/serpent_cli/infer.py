@@ -130,7 +130,7 @@ def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: 
     if chosen["files_from"] is not None:
         named += read_list(chosen["files_from"], null=chosen["null"])
     if not named:
-        raise UsageError("no picture named", hint=f"serpent-infer {shlex.quote(str(model))} photo.png")
+        raise click.UsageError("no picture named", click.get_current_context())
     for path in named:
         _check_picture(path, model)
     suffix = chosen["suffix"]

@@ -44,7 +44,7 @@ def expand(paths: list[Path]) -> list[Path]:
     Raises:
         UsageError: a pattern that matches nothing.
     """
-    from glob import glob, has_magic
+    from glob import has_magic
 
     from serpent.errors import UsageError
 
@@ -53,10 +53,10 @@ def expand(paths: list[Path]) -> list[Path]:
         if os.path.lexists(path) or not has_magic(str(path)):
             found.append(path)
             continue
-        matches = sorted(glob(str(path), recursive=True))
+        matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not matches:
             raise UsageError(f"no file matches {path}")
-        found += map(Path, matches)
+        found += matches
     return found
 
 

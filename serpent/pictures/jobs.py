@@ -81,6 +81,8 @@ def collect(inputs: Sequence[Path], targets: Targets) -> list[Job]:
 
 def _pictures_below(folder: Path, targets: Targets) -> Iterator[Path]:
     results = None if targets.folder is None else _identity(targets.folder)
+    if results == _identity(folder):
+        results = None  # the folder itself: its results are told by their suffix, or refused
     entered = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         status = Path(parent).stat()

@@ -95,8 +95,10 @@ def restore_many(
             while written:
                 yield written.popleft().result()
         finally:
-            for waiting in (*(future for _, future in read), *written):
-                waiting.cancel()
+            for _, coming in read:
+                coming.cancel()
+            for unfinished in written:
+                unfinished.cancel()
 
 
 def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
