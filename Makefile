@@ -20,7 +20,7 @@ PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow test-native test-cuda-build gpu-check lint format clean
+.PHONY: help venv demo test test-slow soak test-native test-cuda-build gpu-check lint format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ test: $(STAMP) ## Run all tests but the slow ones
 
 test-slow: $(STAMP) ## Run the slow tests
 	$(PYTEST) -m slow
+	$(PYTEST) tests/reliability --scale 0.2
+
+soak: $(STAMP) ## Run the reliability tests in full: tens of minutes
+	$(PYTEST) tests/reliability --scale 1
 
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

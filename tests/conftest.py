@@ -55,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME,...",
         help=f"fail, rather than skip, tests that need what this machine lacks: {', '.join(_MISSING)}",
     )
+    parser.addoption("--scale", default="0.05", help="share of the full counts that the reliability tests run")
     parser.addoption(
         "--cuda-build",
         type=Path,

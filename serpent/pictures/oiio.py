@@ -64,8 +64,9 @@ def write_other(path: Path, samples: NDArray[Any], depth: int, target: Format) -
     out = OpenImageIO.ImageOutput.create(_WRITERS[target.name])
     spec = OpenImageIO.ImageSpec(width, height, channels, _TYPES[depth])
     # The library decides between PPM, PGM and PFM by the name.
-    if not (out.open(str(path), spec) and out.write_image(np.ascontiguousarray(samples))):
-        raise PictureError(f"a picture of {width}x{height} pixels does not fit into {target.name}: {out.geterror()}")
+    if out is None or not (out.open(str(path), spec) and out.write_image(np.ascontiguousarray(samples))):
+        reason = _reason(OpenImageIO.geterror() if out is None else out.geterror())
+        raise PictureError(f"a picture of {width}x{height} pixels does not fit into {target.name}: {reason}")
     out.close()
 
 

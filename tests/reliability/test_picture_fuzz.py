@@ -1,0 +1,60 @@
+"""Thousands of damaged picture files: read or refused, never a crash, a hang or a flood of memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from serpent.pictures import FORMATS, Metadata, Picture, write_picture
+
+if TYPE_CHECKING:
+    from conftest import Scaled
+
+CASES = 2000
+LONGEST_SECONDS = 10.0
+MOST_MEMORY = 1 << 30
+"""Resident bytes of the whole process; a whole picture of the permitted 4 million pixels takes about 100 MB."""
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("originals")
+    rng = np.random.default_rng(0)
+    metadata = Metadata(xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", resolution=(300, 300))
+    for each in FORMATS:
+        for bits in each.depths:
+            for alpha in sorted({False, each.alpha}):
+                gray = each.name == "PGM"
+                pixels = rng.random((48, 64, 3), dtype=np.float32)
+                pixels = np.repeat(pixels[..., :1], 3, axis=-1) if gray else pixels
+                glass = rng.random((48, 64), dtype=np.float32) if alpha else None
+                name = f"{each.name}-{bits}{'-alpha' * alpha}{each.suffixes[0]}"
+                write_picture(folder / name, Picture(pixels, glass, gray, bits, metadata))
+    return folder
+
+
+def test_damaged_files_are_read_or_refused(originals: Path, tmp_path: Path, scaled: Scaled) -> None:
+    count = scaled(CASES)
+    worker = Path(__file__).with_name("picture_fuzz_worker.py")
+    command = [sys.executable, str(worker), str(originals), str(tmp_path), "0", str(count)]
+    # What hangs for good is ended here; the limit per case is checked below.
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60 + count)
+    lines = [line.split() for line in run.stdout.splitlines()]
+    begun = [line[1] for line in lines if line[0] == "begin"]
+    assert run.returncode == 0, (
+        f"died in case {begun[-1] if begun else 'none'} ({run.returncode}): {run.stderr[-2000:]}"
+    )
+    ends = [line for line in lines if line[0] == "end"]
+    assert len(ends) == count
+    slow = [line for line in ends if float(line[2]) > LONGEST_SECONDS]
+    assert slow == []
+    results = Counter(line[3] for line in ends)
+    assert min(results["read"], results["refused"]) > count // 10, "the damage is too mild or too wild to tell anything"
+    (peak,) = (int(line[1]) for line in lines if line[0] == "peak")
+    assert peak < MOST_MEMORY
