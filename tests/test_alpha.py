@@ -71,3 +71,28 @@ def test_gray_stays_gray() -> None:
     restored = restore_picture(Tinted(), Picture(gray, gray=True))
     np.testing.assert_allclose(restored.pixels, gray * 0.6, atol=1e-6)
     assert np.ptp(restored.pixels, axis=-1).max() == 0
+
+
+def test_the_self_ensemble_is_the_mean_over_eight_views() -> None:
+    class Ramp(FakeSession):
+        """Adds what depends on the place: turning the picture shows."""
+
+        def run(self, image: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+            self.shapes.append(image.shape)
+            return image * 0.5 + np.linspace(0, 0.4, image.shape[-1], dtype=np.float32)
+
+    session, steps = Ramp(), []
+    pixels = RANDOM.random((64, 64, 3), dtype=np.float32)
+    restored = restore_picture(
+        session, Picture(pixels), self_ensemble=True, on_tile=lambda *step: steps.append(step)
+    ).pixels
+    # A ramp and its seven turned and mirrored ones have a constant mean.
+    np.testing.assert_allclose(restored, pixels * 0.5 + 0.2, atol=1e-6)
+    assert len(session.shapes) == 8
+    assert steps == [(done, 8) for done in range(1, 9)]
+
+
+def test_the_self_ensemble_keeps_the_place_of_everything() -> None:
+    pixels = RANDOM.random((40, 56, 3), dtype=np.float32)
+    restored = restore_picture(FakeSession(), Picture(pixels), self_ensemble=True)
+    np.testing.assert_allclose(restored.pixels, 1 - pixels, atol=1e-6)

@@ -166,3 +166,16 @@ def test_a_picture_over_the_limit_is_refused(
     assert infer(monkeypatch, "model.onnx", photo, "--max-pixels", 6299) == 1
     assert "90x70 pixels" in capsys.readouterr().err
     assert infer(monkeypatch, "model.onnx", photo, "--max-pixels", 6300) == 0
+
+
+def test_tiles_and_the_self_ensemble(
+    photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, "m.onnx", photo, "--tta", "--overlap", 0) == 0
+    assert len(opened.session.shapes) == 8 * 2 * 2
+    result = photo.with_name("photo_restored.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(result)), 255 - LEVELS)
+    assert infer(monkeypatch, "m.onnx", photo, "--tile", "off", "--overwrite") == 2
+    assert "--tile auto" in capsys.readouterr().err
+    assert infer(monkeypatch, "m.onnx", photo, "--tile", "some", "--overwrite") == 2
+    assert "neither auto, off nor a number" in capsys.readouterr().err

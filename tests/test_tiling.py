@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serpent.runtime.tiling import plan_axis, restore_any_size
+from serpent.errors import UsageError
+from serpent.runtime.tiling import Tiling, plan_axis, restore_any_size
 from serpent.shapes import Range, ShapeProfile
 from tests.fakes import FakeSession, profile
 
@@ -160,3 +161,37 @@ def test_a_session_refuses_a_result_that_is_not_finite(monkeypatch: pytest.Monke
         session(noise(8, 8, 3))
     assert caught.value.hint is not None
     assert "--precision fp32" in caught.value.hint
+
+
+def test_tiles_can_be_asked_for_where_none_are_needed() -> None:
+    run = Recorder(profile(UNBOUNDED))
+    images = noise(1, 100, 61, 3)
+    restored = restore_any_size(run, images, run.accepted, tiling=Tiling(32))
+    np.testing.assert_allclose(restored, images, atol=1e-6)
+    assert set(run.shapes) == {(1, 3, 32, 32)}
+    assert len(run.shapes) == 4 * 3
+    run.shapes.clear()
+    restore_any_size(run, images, run.accepted, tiling=Tiling(32, overlap=0))
+    assert len(run.shapes) == 4 * 2
+
+
+def test_a_picture_smaller_than_a_tile_is_not_cut() -> None:
+    run = Recorder(profile(UNBOUNDED))
+    restore_any_size(run, noise(1, 30, 17, 3), run.accepted, tiling=Tiling(32))
+    assert run.shapes == [(1, 3, 32, 24)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tiling", "message"),
+    [
+        (STATIC, Tiling(64), "a tile of 64 pixels is not what the model takes, 32"),
+        (STATIC, Tiling(16), "a tile of 16 pixels is not what the model takes, 32"),
+        (DYNAMIC, Tiling("off"), "a side of 100 pixels exceeds what the model takes in one run, 16:32:48"),
+        (DYNAMIC, Tiling(32, 32), "tiles of 32 pixels cannot overlap by 32"),
+    ],
+)
+def test_tiles_that_the_model_does_not_take_are_refused(sizes: Range, tiling: Tiling, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        restore_any_size(lambda image: image, noise(1, 100, 100, 3), profile(sizes), tiling=tiling)
+    assert caught.value.message == message
+    assert caught.value.hint is not None

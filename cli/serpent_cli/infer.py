@@ -13,11 +13,11 @@ import click
 
 from serpent_cli.console import activity, show_json
 from serpent_cli.options import json_option, native_code_option, version_option
-from serpent_cli.picture_options import encoding_from, encoding_options
+from serpent_cli.picture_options import batch_options, picture_options
 
 if TYPE_CHECKING:
-    from serpent.pictures import Encoding
     from serpent.pictures.jobs import Job
+    from serpent.runtime.batch import BatchOptions
     from serpent.runtime.open import Scan
     from serpent.runtime.session import Session
 
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 @click.option("--skip-existing", is_flag=True, help="Leave alone what has a result: resumes an interrupted run.")
 @click.option("--files-from", metavar="FILE", help="Take names of pictures from FILE, one per line; - is stdin.")
 @click.option("-0", "--null", is_flag=True, help="With --files-from: names end with NUL (find -print0).")
-@encoding_options
-@click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million.")
-@click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@picture_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option(
     "--scan",
@@ -56,8 +54,6 @@ def infer(
     model: Path,
     pictures: tuple[Path, ...],
     output: Path | None,
-    max_pixels: int | None,
-    overwrite: bool,
     device: str,
     scan: Scan | None,
     threads: int | None,
@@ -75,11 +71,9 @@ def infer(
     each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)
     while the rest is done.
     """
-    from serpent.pictures import MAX_PIXELS
     from serpent.runtime.open import open_session
 
-    encoding = encoding_from(chosen)
-    max_pixels = max_pixels or MAX_PIXELS
+    options = batch_options(chosen)
     # None: where it is not asked for, it is no option that other kinds of file would have to refuse.
     native_code = allow_native_code or None
     one = _only_picture(pictures, chosen)
@@ -89,20 +83,12 @@ def infer(
 
     if one is not None:
         _check_picture(one, model)
-        _restore_one(model, one, output, encoding, max_pixels, opened, overwrite=overwrite, as_json=as_json)
+        _restore_one(model, one, output, options, opened, as_json=as_json)
         return 0
 
-    from serpent.runtime.batch import BatchOptions
     from serpent_cli.infer_many import run_many
 
     jobs = _jobs(model, pictures, output, chosen)
-    options = BatchOptions(
-        encoding,
-        overwrite=overwrite or chosen["in_place"],
-        skip_existing=chosen["skip_existing"],
-        max_pixels=max_pixels,
-        make_folders=chosen["out_dir"] is not None,
-    )
     with activity(f"loading {model.name}"):
         session = opened()
     with session:
@@ -143,11 +129,9 @@ def _restore_one(
     model: Path,
     picture: Path,
     output: Path | None,
-    encoding: Encoding,
-    max_pixels: int,
+    options: BatchOptions,
     opened: Callable[[], Session],
     *,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
     from serpent.pictures import check_picture_target, read_picture, write_picture
@@ -156,17 +140,19 @@ def _restore_one(
 
     target = Targets().of(picture, picture.parent) if output is None else output
     # What can fail at once fails before the model is loaded.
-    check_picture_target(target, overwrite=overwrite)
-    source = read_picture(picture, max_pixels=max_pixels)
+    check_picture_target(target, overwrite=options.overwrite)
+    source = read_picture(picture, max_pixels=options.max_pixels)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
             loaded = time.perf_counter()
             progress.stage(f"restoring {picture.name}")
-            restored = restore_picture(session, source, on_tile=progress.tile)
+            restored = restore_picture(
+                session, source, on_tile=progress.tile, tiling=options.tiling, self_ensemble=options.self_ensemble
+            )
             seconds = time.perf_counter() - loaded
             info = session.info
-        dropped = write_picture(target, restored, encoding=encoding, overwrite=overwrite)
+        dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
     notes = (*source.notes, *dropped, *info.notes, *untrained)

@@ -8,9 +8,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from serpent.pictures import Encoding
+    from serpent.runtime.batch import BatchOptions
+
+
+def _tile(_context: click.Context, _parameter: click.Parameter, value: str) -> int | str:
+    if value in ("auto", "off"):
+        return value
+    if not value.isdecimal() or int(value) == 0:
+        raise click.BadParameter(f"{value!r} is neither auto, off nor a number of pixels")
+    return int(value)
+
 
 _OPTIONS = (
+    click.option(
+        "--tile",
+        metavar="auto|off|N",
+        callback=_tile,
+        default="auto",
+        show_default=True,
+        help="Sides of tiles in pixels. auto: tiles only where a picture exceeds the model's sizes; off: never.",
+    ),
+    click.option("--overlap", type=click.IntRange(min=0), help="Pixels that neighbouring tiles share. Default: 1/8."),
+    click.option(
+        "--tta", is_flag=True, help="Mean over the eight ways to turn and mirror a picture: better, and 8 times slower."
+    ),
     click.option(
         "--depth",
         type=click.Choice(["8", "10", "12", "16", "32"]),
@@ -29,25 +50,35 @@ _OPTIONS = (
     ),
     click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy."),
     click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution."),
+    click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million."),
+    click.option("--overwrite", is_flag=True, help="Replace existing results."),
 )
 
 
-def encoding_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that :func:`encoding_from` takes."""
+def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that :func:`batch_options` takes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def encoding_from(chosen: dict[str, Any]) -> Encoding:
-    """What the options say; takes them out of ``chosen``."""
-    from serpent.pictures import Encoding
+def batch_options(chosen: dict[str, Any]) -> BatchOptions:
+    """What the options say; takes its own out of ``chosen``."""
+    from serpent.pictures import MAX_PIXELS, Encoding
+    from serpent.runtime.batch import BatchOptions
+    from serpent.runtime.tiling import Tiling
 
     depth = chosen.pop("depth")
-    return Encoding(
+    encoding = Encoding(
         depth=None if depth is None else int(depth),
-        quality=chosen.pop("quality"),
-        subsampling=chosen.pop("subsampling"),
-        lossless=chosen.pop("lossless"),
-        strip=chosen.pop("strip"),
+        **{name: chosen.pop(name) for name in ("quality", "subsampling", "lossless", "strip")},
+    )
+    return BatchOptions(
+        encoding,
+        overwrite=chosen.pop("overwrite") or chosen["in_place"],
+        skip_existing=chosen["skip_existing"],
+        max_pixels=chosen.pop("max_pixels") or MAX_PIXELS,
+        make_folders=chosen["out_dir"] is not None,
+        tiling=Tiling(chosen.pop("tile"), chosen.pop("overlap")),
+        self_ensemble=chosen.pop("tta"),
     )

@@ -14,6 +14,7 @@ from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target
 from serpent.pictures.jobs import Job
 from serpent.runtime.restoration import restore_picture
 from serpent.runtime.session import Session, TileCallback
+from serpent.runtime.tiling import Tiling
 
 AHEAD = 2
 """Pictures that wait decoded, and results that wait to be written: enough to overlap, few enough to fit memory."""
@@ -52,6 +53,8 @@ class BatchOptions:
         skip_existing: leave results that are there, and their pictures, alone.
         max_pixels: refuse larger pictures.
         make_folders: make the folders of results.
+        tiling: where pictures are cut.
+        self_ensemble: as for :func:`restore_picture`.
     """
 
     encoding: Encoding = field(default_factory=Encoding)
@@ -59,6 +62,8 @@ class BatchOptions:
     skip_existing: bool = False
     max_pixels: int = MAX_PIXELS
     make_folders: bool = False
+    tiling: Tiling = field(default_factory=Tiling)
+    self_ensemble: bool = False
 
 
 def restore_many(
@@ -89,7 +94,7 @@ def restore_many(
                 if not read:
                     break
                 job, coming = read.popleft()
-                written.append(writer.submit(_save, _restore(session, job, coming.result(), on_tile), options))
+                written.append(writer.submit(_save, _restore(session, job, coming.result(), options, on_tile), options))
                 while len(written) > AHEAD or (written and written[0].done()):
                     yield written.popleft().result()
             while written:
@@ -115,13 +120,15 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
 
 
 def _restore(
-    session: Session, job: Job, picture: Picture | Outcome, on_tile: TileCallback | None
+    session: Session, job: Job, picture: Picture | Outcome, options: BatchOptions, on_tile: TileCallback | None
 ) -> tuple[Outcome, Picture | None]:
     if isinstance(picture, Outcome):
         return picture, None
     start = time.perf_counter()
     try:
-        restored = restore_picture(session, picture, on_tile=on_tile)
+        restored = restore_picture(
+            session, picture, on_tile=on_tile, tiling=options.tiling, self_ensemble=options.self_ensemble
+        )
     except SerpentError as error:
         return Outcome(job, notes=picture.notes, error=error), None
     height, width, _ = restored.pixels.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from serpent.errors import ArgumentError, UsageError
 from serpent.pictures import Encoding, Picture, check_picture_target, fill_hidden, read_picture, write_picture
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
+from serpent.runtime.tiling import Tiling
+
+_VIEWS = 8
 
 
 def restore(
@@ -25,6 +28,9 @@ def restore(
     overwrite: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    tile: int | Literal["auto", "off"] = "auto",
+    overlap: int | None = None,
+    self_ensemble: bool = False,
     on_tile: TileCallback | None = None,
 ) -> NDArray[np.float32]:
     """Restore one picture of any size.
@@ -40,6 +46,9 @@ def restore(
         overwrite: replace an existing ``output``.
         device: as for :func:`serpent.runtime.open_session`; only with a model file.
         threads: as for :func:`serpent.runtime.open_session`; only with a model file.
+        tile: sides of tiles in pixels; "auto" cuts only what exceeds the model's sizes, "off" nothing.
+        overlap: least number of pixels that neighbouring tiles share; 1/8 of a tile by default.
+        self_ensemble: as for :func:`restore_picture`.
         on_tile: called with (runs done, runs in all).
 
     Returns:
@@ -53,20 +62,32 @@ def restore(
     if output is not None:
         check_picture_target(Path(output), overwrite=overwrite)
     source = _source(picture)
+
+    def run(session: Session) -> Picture:
+        tiling = Tiling(tile, overlap)
+        return restore_picture(session, source, on_tile=on_tile, tiling=tiling, self_ensemble=self_ensemble)
+
     if isinstance(model, Session):
         if device != "auto" or threads is not None:
             raise UsageError("device and threads belong to the session; give them to open_session")
-        restored = restore_picture(model, source, on_tile=on_tile)
+        restored = run(model)
     else:
         with open_session(model, device, threads=threads) as session:
-            restored = restore_picture(session, source, on_tile=on_tile)
+            restored = run(session)
     if output is not None:
         for note in write_picture(output, restored, encoding=encoding, overwrite=overwrite):
             warnings.warn(note, stacklevel=2)
     return restored.pixels
 
 
-def restore_picture(session: Session, picture: Picture, *, on_tile: TileCallback | None = None) -> Picture:
+def restore_picture(
+    session: Session,
+    picture: Picture,
+    *,
+    on_tile: TileCallback | None = None,
+    tiling: Tiling | None = None,
+    self_ensemble: bool = False,
+) -> Picture:
     """Restore a decoded picture: its colours and, in a run of its own, its transparency where that varies.
 
     Colours under full transparency have no influence on the result. What travels along stays as it is.
@@ -75,17 +96,43 @@ def restore_picture(session: Session, picture: Picture, *, on_tile: TileCallback
         session: an open model.
         picture: of any size.
         on_tile: called with (runs done, runs in all), for colours and then for transparency.
+        tiling: where to cut; only what exceeds the model's sizes by default.
+        self_ensemble: the mean over the eight ways to turn and mirror the picture (Lim et al., Enhanced Deep Residual
+            Networks for Single Image Super-Resolution, CVPRW 2017, section 3.4), at eight times the cost.
 
     Raises:
         SerpentError: as :meth:`Session.__call__` says.
     """
+
+    def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self_ensemble:
+            return _self_ensemble(session, values, on_tile, tiling)
+        return session(values, on_tile=on_tile, tiling=tiling)
+
     pixels, alpha = picture.pixels, picture.alpha
-    restored = session(pixels if alpha is None else fill_hidden(pixels, alpha), on_tile=on_tile)
+    restored = run(pixels if alpha is None else fill_hidden(pixels, alpha))
     if picture.gray:
         restored = _gray(restored)
     if alpha is not None and alpha.min() < alpha.max():
-        alpha = session(np.repeat(alpha[..., None], 3, axis=-1), on_tile=on_tile).mean(axis=-1)
+        alpha = run(np.repeat(alpha[..., None], 3, axis=-1)).mean(axis=-1)
     return dataclasses.replace(picture, pixels=restored, alpha=alpha)
+
+
+def _self_ensemble(
+    session: Session, pixels: NDArray[np.float32], on_tile: TileCallback | None, tiling: Tiling | None
+) -> NDArray[np.float32]:
+    total = np.zeros_like(pixels)
+    for view in range(_VIEWS):
+
+        def count(done: int, runs: int, view: int = view) -> None:
+            if on_tile is not None:
+                on_tile(view * runs + done, _VIEWS * runs)
+
+        turns, mirrored = view % 4, view >= 4
+        seen = np.rot90(pixels[:, ::-1] if mirrored else pixels, turns)
+        restored = np.rot90(session(np.ascontiguousarray(seen), on_tile=count, tiling=tiling), -turns)
+        total += restored[:, ::-1] if mirrored else restored
+    return total / np.float32(_VIEWS)
 
 
 def _gray(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

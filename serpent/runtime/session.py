@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serpent.config import SerpentConfig
 from serpent.errors import ArgumentError, SerpentError
-from serpent.runtime.tiling import restore_any_size
+from serpent.runtime.tiling import Tiling, restore_any_size
 from serpent.shapes import ShapeProfile
 
 TileCallback = Callable[[int, int], None]
@@ -56,7 +56,9 @@ class Session(ABC):
 
     info: SessionInfo
 
-    def __call__(self, images: NDArray[Any], *, on_tile: TileCallback | None = None) -> NDArray[Any]:
+    def __call__(
+        self, images: NDArray[Any], *, on_tile: TileCallback | None = None, tiling: Tiling | None = None
+    ) -> NDArray[Any]:
         """Restore pictures of any size.
 
         Smaller pictures than the profile's are padded (reflected) and cropped; larger ones go through in
@@ -65,11 +67,13 @@ class Session(ABC):
         Args:
             images: (B, H, W, 3) or (H, W, 3), RGB: float32 in [0, 1], or uint8.
             on_tile: called as tiles are done.
+            tiling: where to cut; only what exceeds the profile by default.
 
         Returns:
             The same shape and dtype; float32 clipped to [0, 1], uint8 rounded half to even.
 
         Raises:
+            UsageError: tiles that the model does not take.
             ArgumentError: wrong rank, channel count or dtype, an empty picture, or a value that is not finite.
             SerpentError: the network's result is not finite (half precision overflows with some weights).
         """
@@ -85,7 +89,7 @@ class Session(ABC):
         batch = images if images.ndim == 4 else images[None]
         if images.dtype == np.uint8:
             batch = batch.astype(np.float32) / np.float32(255)
-        restored = restore_any_size(self.run, batch, self.info.profile, on_tile)
+        restored = restore_any_size(self.run, batch, self.info.profile, on_tile, tiling)
         if not np.isfinite(restored).all():
             raise SerpentError(
                 f"{self.info.path} ({self.info.precision}) gave values that are not finite for this picture",

@@ -1,8 +1,8 @@
 """Pictures of any size through a network of bounded size: pad, tile, blend, split the batch.
 
-A side longer than the profile's maximum is covered by evenly spaced tiles that overlap by at least
-1/8 of their length. Across an overlap the weights of the two tiles follow a raised cosine; the weights at
-every pixel sum to 1, so a network that changes nothing gives back its input.
+A side longer than the profile's maximum, or than the tile that is asked for, is covered by evenly spaced tiles that
+overlap by at least 1/8 of their length. Across an overlap the weights of the two tiles follow a raised cosine; the
+weights at every pixel sum to 1, so a network that changes nothing gives back its input.
 """
 
 from __future__ import annotations
@@ -10,15 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serpent.errors import UsageError
 from serpent.padding import crop, pad, round_up
 from serpent.shapes import Range, ShapeProfile
 
 OVERLAP_FRACTION = 8
 """Neighbouring tiles share at least 1/8 of their length; that costs at most 31 % more pixels over two axes."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture is cut into tiles.
+
+    Attributes:
+        tile: pixels of a tile's sides; "auto" takes tiles, of the size the profile is tuned for, only where a side
+            exceeds the profile; "off" never does.
+        overlap: least number of pixels that neighbours share, below ``tile``; by default 1/8 of a tile.
+    """
+
+    tile: int | Literal["auto", "off"] = "auto"
+    overlap: int | None = None
+
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """One run of the network: (B, 3, H, W) float32, C-contiguous, sizes within the profile; the same shape back."""
@@ -72,12 +89,24 @@ def _ramp(shared: int, tile: int) -> NDArray[np.float64]:
     return 0.5 - 0.5 * np.cos(np.pi * np.minimum(position, 1.0))
 
 
-def _plan_side(side: int, sizes: Range, multiple: int) -> AxisTiles:
-    """Tiles of one side: a single padded one where it fits, else tiles of the size the profile is tuned for."""
-    if sizes.max is not None and side > sizes.max:
-        return plan_axis(side, sizes.opt, sizes.opt // OVERLAP_FRACTION)
-    whole = max(sizes.min, round_up(side, multiple))
-    return plan_axis(whole, whole, 0)
+def _plan_side(side: int, sizes: Range, multiple: int, tiling: Tiling) -> AxisTiles:
+    """Tiles of one side: a single padded one where it fits, else tiles."""
+    tile = sizes.opt if isinstance(tiling.tile, str) else round_up(tiling.tile, multiple)
+    if tile not in sizes:
+        raise UsageError(f"a tile of {tile} pixels is not what the model takes, {sizes}", hint=f"--tile {sizes.opt}")
+    most = sizes.max if isinstance(tiling.tile, str) else tile
+    if most is None or side <= most:
+        whole = max(sizes.min, round_up(side, multiple))
+        return plan_axis(whole, whole, 0)
+    if tiling.tile == "off":
+        raise UsageError(
+            f"a side of {side} pixels exceeds what the model takes in one run, {sizes}",
+            hint="use --tile auto, or an export of a larger size",
+        )
+    overlap = tile // OVERLAP_FRACTION if tiling.overlap is None else tiling.overlap
+    if not 0 <= overlap < tile:
+        raise UsageError(f"tiles of {tile} pixels cannot overlap by {overlap}", hint=f"--overlap {tile // 8}")
+    return plan_axis(side, tile, overlap)
 
 
 def restore_any_size(
@@ -85,6 +114,7 @@ def restore_any_size(
     images: NDArray[np.float32],
     profile: ShapeProfile,
     on_tile: Callable[[int, int], None] | None = None,
+    tiling: Tiling | None = None,
 ) -> NDArray[np.float32]:
     """Restore pictures of any size through runs that all lie within ``profile``.
 
@@ -93,13 +123,18 @@ def restore_any_size(
         images: (B, H, W, 3) float32, none of the sizes 0.
         profile: accepted sizes of one run; sides are multiples of ``profile.multiple``.
         on_tile: called with (runs done, runs in all) after each run.
+        tiling: where to cut; tiles only where the profile asks for them by default.
 
     Returns:
         (B, H, W, 3) float32, unclipped.
+
+    Raises:
+        UsageError: tiles that the profile does not take, or a side beyond it with tiles off.
     """
+    tiling = tiling or Tiling()
     batch, height, width, _ = images.shape
-    rows = _plan_side(height, profile.height, profile.multiple)
-    columns = _plan_side(width, profile.width, profile.multiple)
+    rows = _plan_side(height, profile.height, profile.multiple, tiling)
+    columns = _plan_side(width, profile.width, profile.multiple, tiling)
     # A side is padded only when it is a single tile; otherwise its tiles cover exactly what is there.
     padded = pad(images, max(height, rows.length), max(width, columns.length))
     per_run = batch if profile.batch.max is None else profile.batch.max
