@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,25 @@ def test_skip_existing_goes_on_where_a_run_ended(
     assert infer(monkeypatch, folder, "--skip-existing") == 0
     assert "2 restored, 2 skipped (there already), 0 failed" in capsys.readouterr().out
     assert len(session.shapes) == 2 * runs
+
+
+def test_several_devices_share_the_pictures(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2, timeout=30)  # both are in the network at once, or the test ends here
+
+    class OnDevice(FakeSession):
+        def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+            together.wait()
+            return super().run(image)
+
+    opened: dict[str, OnDevice] = {}
+    monkeypatch.setattr(
+        "serpent.runtime.open.open_session", lambda _, device, **__: opened.setdefault(device, OnDevice())
+    )
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "out", "--device", "cuda:0,cuda:1") == 0
+    assert {device: len(session.shapes) for device, session in opened.items()} == {"cuda:0": 2, "cuda:1": 2}
+    assert all(session.closed for session in opened.values())
+    for index, name in enumerate(("a.png", "b/c.png", "b/d.png", "e.png")):
+        np.testing.assert_array_equal(levels(tmp_path / "out" / name), 255 - np.roll(LEVELS, index))
 
 
 @pytest.mark.usefixtures("session")

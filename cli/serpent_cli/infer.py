@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 @click.option("--files-from", metavar="FILE", help="Take names of pictures from FILE, one per line; - is stdin.")
 @click.option("-0", "--null", is_flag=True, help="With --files-from: names end with NUL (find -print0).")
 @picture_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu or cuda:N; for many pictures also cuda:0,cuda:1."
+)
 @click.option(
     "--scan",
     type=click.Choice(["native", "function"]),
@@ -78,21 +81,21 @@ def infer(
     native_code = allow_native_code or None
     one = _only_picture(pictures, chosen)
 
-    def opened() -> Session:
-        return open_session(model, device, scan=scan, threads=threads, allow_native_code=native_code)
+    def opened(on: str) -> Session:
+        return open_session(model, on, scan=scan, threads=threads, allow_native_code=native_code)
 
     if one is not None:
         _check_picture(one, model)
-        _restore_one(model, one, output, options, opened, as_json=as_json)
+        _restore_one(model, one, output, options, lambda: opened(device), as_json=as_json)
         return 0
 
     from serpent_cli.infer_many import run_many
 
     jobs = _jobs(model, pictures, output, chosen)
-    with activity(f"loading {model.name}"):
-        session = opened()
-    with session:
-        return run_many(session, jobs, options, as_json=as_json)
+    with contextlib.ExitStack() as stack:
+        with activity(f"loading {model.name}"):
+            sessions = [stack.enter_context(opened(each)) for each in device.split(",")]
+        return run_many(sessions, jobs, options, as_json=as_json)
 
 
 def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | None:

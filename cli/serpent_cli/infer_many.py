@@ -60,18 +60,19 @@ def expand(paths: list[Path]) -> list[Path]:
     return found
 
 
-def run_many(session: Session, jobs: list[Job], options: BatchOptions, *, as_json: bool) -> int:
+def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *, as_json: bool) -> int:
     """Restore ``jobs`` and say what became of each; the exit code, 1 where any failed."""
     from serpent.runtime.batch import restore_many
 
     start = time.perf_counter()
     count: Counter[str] = Counter()
     failed = []
-    info = session.info
+    info = sessions[0].info
+    devices = [session.info.device for session in sessions]
     if as_json:
-        _event("start", pictures=len(jobs), backend=info.backend, device=info.device, notes=list(info.notes))
+        _event("start", pictures=len(jobs), backend=info.backend, devices=devices, notes=list(info.notes))
     with counting(len(jobs)) as progress:
-        for outcome in restore_many(session, jobs, options):
+        for outcome in restore_many(sessions, jobs, options):
             kind = "failed" if outcome.error is not None else "skipped" if outcome.skipped else "restored"
             count[kind] += 1
             progress.advance(outcome.job.source.name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 
 from serpent.errors import SerpentError
 from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target, read_picture, write_picture
@@ -67,15 +68,15 @@ class BatchOptions:
 
 
 def restore_many(
-    session: Session, jobs: Iterable[Job], options: BatchOptions, *, on_tile: TileCallback | None = None
+    sessions: Sequence[Session], jobs: Iterable[Job], options: BatchOptions, *, on_tile: TileCallback | None = None
 ) -> Iterator[Outcome]:
-    """Restore pictures one after another; a picture that fails does not stop the others.
+    """Restore pictures, one per session at a time; a picture that fails does not stop the others.
 
     One thread decodes ahead and one encodes behind, each at most :data:`AHEAD` pictures away. When the caller stops
-    early (an exception, Ctrl-C), the file being written is finished and nothing else is begun.
+    early (an exception, Ctrl-C), the files being written are finished and nothing else is begun.
 
     Args:
-        session: an open model.
+        sessions: open models of the same file, usually one per GPU.
         jobs: what to read and write.
         options: how.
         on_tile: called with (runs done, runs in all) of each picture.
@@ -83,27 +84,32 @@ def restore_many(
     Yields:
         An outcome for every job, in order, once its file is written.
     """
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    free: SimpleQueue[Session] = SimpleQueue()
+    for session in sessions:
+        free.put(session)
+
+    def restored(job: Job, coming: Future[Picture | Outcome]) -> tuple[Outcome, Picture | None]:
+        picture = coming.result()
+        session = free.get()
+        try:
+            return _restore(session, job, picture, options, on_tile)
+        finally:
+            free.put(session)
+
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(len(sessions)) as network, ThreadPoolExecutor(1) as writer:
         remaining = iter(jobs)
-        read: deque[tuple[Job, Future[Picture | Outcome]]] = deque()
-        written: deque[Future[Outcome]] = deque()
+        begun: deque[Future[Outcome]] = deque()
         try:
             while True:
-                while len(read) < AHEAD and (job := next(remaining, None)) is not None:
-                    read.append((job, reader.submit(_load, job, options)))
-                if not read:
-                    break
-                job, coming = read.popleft()
-                written.append(writer.submit(_save, _restore(session, job, coming.result(), options, on_tile), options))
-                while len(written) > AHEAD or (written and written[0].done()):
-                    yield written.popleft().result()
-            while written:
-                yield written.popleft().result()
+                while len(begun) < len(sessions) + 2 * AHEAD and (job := next(remaining, None)) is not None:
+                    ready = network.submit(restored, job, reader.submit(_load, job, options))
+                    begun.append(writer.submit(_save, ready, options))
+                if not begun:
+                    return
+                yield begun.popleft().result()
         finally:
-            for _, coming in read:
-                coming.cancel()
-            for unfinished in written:
-                unfinished.cancel()
+            for pool in (reader, network, writer):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
@@ -135,8 +141,8 @@ def _restore(
     return Outcome(job, width, height, time.perf_counter() - start, picture.notes), restored
 
 
-def _save(restored: tuple[Outcome, Picture | None], options: BatchOptions) -> Outcome:
-    outcome, picture = restored
+def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOptions) -> Outcome:
+    outcome, picture = restored.result()
     if picture is None:
         return outcome
     try:
