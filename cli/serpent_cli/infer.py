@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serpent_cli.comparison import Against
 from serpent_cli.console import activity, show_json
 from serpent_cli.options import json_option, native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Result of one picture; its suffix selects the format. Default: NAME_restored beside the picture, in its "
     "format (.png where that cannot be written).",
+)
+@click.option(
+    "--compare", type=click.Path(path_type=Path), help="Of one picture: write it and its result side by side."
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="Of one picture: what it should be. Says PSNR and SSIM, and --compare shows it too.",
 )
 @click.option("--out-dir", type=click.Path(path_type=Path), help="Folder of results; the tree of folders is kept.")
 @click.option("--suffix", help="Added to the name of a result. Default: _restored, and none with --out-dir.")
@@ -57,6 +66,8 @@ def infer(
     model: Path,
     pictures: tuple[Path, ...],
     output: Path | None,
+    compare: Path | None,
+    reference: Path | None,
     device: str,
     scan: Scan | None,
     threads: int | None,
@@ -86,11 +97,14 @@ def infer(
 
     if one is not None:
         _check_picture(one, model)
-        _restore_one(model, one, output, options, lambda: opened(device), as_json=as_json)
+        against = Against(compare, reference)
+        _restore_one(model, one, output, options, lambda: opened(device), against, as_json=as_json)
         return 0
 
     from serpent_cli.infer_many import run_many
 
+    if compare is not None or reference is not None:
+        raise click.UsageError("--compare and --reference are for one picture", click.get_current_context())
     jobs = _jobs(model, pictures, output, chosen)
     with contextlib.ExitStack() as stack:
         with activity(f"loading {model.name}"):
@@ -134,6 +148,7 @@ def _restore_one(
     output: Path | None,
     options: BatchOptions,
     opened: Callable[[], Session],
+    against: Against,
     *,
     as_json: bool,
 ) -> None:
@@ -145,6 +160,7 @@ def _restore_one(
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=options.overwrite)
     source = read_picture(picture, max_pixels=options.max_pixels)
+    against.prepare(source, options)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
@@ -156,6 +172,7 @@ def _restore_one(
             seconds = time.perf_counter() - loaded
             info = session.info
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
+    against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
     notes = (*source.notes, *dropped, *info.notes, *untrained)
@@ -173,12 +190,15 @@ def _restore_one(
                 "weights": info.weights,
                 "load_seconds": round(loaded - start, 3),
                 "seconds": round(seconds, 3),
+                **against.figures(),
                 "notes": list(notes),
             }
         )
         return
     how = f"{info.backend} on {info.device}, {info.scan} scan"
     click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
+    for line in against.lines():
+        click.echo(line)
     for note in notes:
         click.echo(f"note: {note}")
 

@@ -49,6 +49,7 @@ _OPTIONS = (
         help="Of colour in JPEG and AVIF. Default: as the picture, where it is a JPEG; else 4:4:4.",
     ),
     click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy."),
+    click.option("--resize", metavar="WxH|Wx|xH|N%", help="Size of the result.  [Lanczos]"),
     click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution."),
     click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million."),
     click.option("--overwrite", is_flag=True, help="Replace existing results."),
@@ -71,7 +72,7 @@ def batch_options(chosen: dict[str, Any]) -> BatchOptions:
     depth = chosen.pop("depth")
     encoding = Encoding(
         depth=None if depth is None else int(depth),
-        **{name: chosen.pop(name) for name in ("quality", "subsampling", "lossless", "strip")},
+        **{name: chosen.pop(name) for name in ("quality", "subsampling", "lossless", "strip", "resize")},
     )
     return BatchOptions(
         encoding,

@@ -14,6 +14,7 @@ from serpent.errors import ArgumentError, PictureError, UsageError
 from serpent.files import check_writable_target, written_aside
 from serpent.pictures.formats import FLOAT_DEPTH, Carried, Format, format_of, known_suffixes
 from serpent.pictures.picture import Picture
+from serpent.pictures.resize import parse_size, resized
 
 Subsampling = Literal["4:4:4", "4:2:0"]
 
@@ -28,6 +29,7 @@ class Encoding:
         subsampling: of colour in JPEG and AVIF.
         lossless: AVIF and WebP without loss.
         strip: leave metadata out.
+        resize: another size, as :func:`serpent.pictures.resize.parse_size` takes it.
     """
 
     depth: int | None = None
@@ -35,6 +37,11 @@ class Encoding:
     subsampling: Subsampling | None = None
     lossless: bool | None = None
     strip: bool = False
+    resize: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resize is not None:
+            parse_size(self.resize)
 
 
 def check_picture_target(path: Path, *, overwrite: bool) -> None:
@@ -75,8 +82,8 @@ def write_picture(
 
     Raises:
         ArgumentError: wrong shape or dtype, or a value that is not finite.
-        UsageError: unknown suffix, an existing file without ``overwrite``, no such folder, or a depth that the format
-            does not have.
+        UsageError: unknown suffix, an existing file without ``overwrite``, no such folder, a depth that the format
+            does not have, or no size to resize to.
         PictureError: the format cannot hold the picture.
         SerpentError: the folder is read-only or full.
     """
@@ -84,6 +91,8 @@ def write_picture(
     picture = picture if isinstance(picture, Picture) else Picture(picture)
     encoding = encoding or Encoding()
     _check_pixels(picture)
+    if encoding.resize is not None:
+        picture = resized(picture, encoding.resize)
     check_picture_target(path, overwrite=overwrite)
     target = format_of(path)
     assert target is not None

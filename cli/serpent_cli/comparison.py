@@ -1,0 +1,68 @@
+"""``serpent-infer --compare`` and ``--reference``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serpent.pictures import Picture
+    from serpent.pictures.compare import Closeness
+    from serpent.runtime.batch import BatchOptions
+
+
+@dataclass
+class Against:
+    """What a result is held against.
+
+    Attributes:
+        target: where to show the picture and its result side by side, or None.
+        reference: what the picture should be, or None.
+    """
+
+    target: Path | None
+    reference: Path | None
+    _truth: Picture | None = None
+    _found: dict[str, Closeness] = field(default_factory=dict)
+
+    def prepare(self, source: Picture, options: BatchOptions) -> None:
+        """Fail early where it will fail at all; measure the picture itself.
+
+        Raises:
+            PictureError: the reference cannot be read or has another size.
+            UsageError: ``target`` cannot be written.
+        """
+        from serpent.pictures import check_picture_target, read_picture
+        from serpent.pictures.compare import closeness
+
+        if self.target is not None:
+            check_picture_target(self.target, overwrite=options.overwrite)
+        if self.reference is not None:
+            self._truth = read_picture(self.reference, max_pixels=options.max_pixels)
+            self._found["picture"] = closeness(self._truth.pixels, source.pixels)
+
+    def write(self, source: Picture, restored: Picture, *, overwrite: bool) -> None:
+        """Measure the result, and write the comparison."""
+        from serpent.pictures import write_picture
+        from serpent.pictures.compare import closeness, side_by_side
+
+        if self._truth is not None:
+            self._found["restored"] = closeness(self._truth.pixels, restored.pixels)
+        if self.target is not None:
+            shown = [source.pixels, restored.pixels, *([] if self._truth is None else [self._truth.pixels])]
+            write_picture(self.target, side_by_side(shown), overwrite=overwrite)
+
+    def figures(self) -> dict[str, Any]:
+        """For ``--json``; PSNR null where pictures are equal."""
+        figures: dict[str, Any] = {} if self.target is None else {"compare": str(self.target)}
+        for name, found in self._found.items():
+            decibels = None if found.psnr == float("inf") else round(found.psnr, 4)
+            figures[f"{name}_psnr"] = decibels
+            figures[f"{name}_ssim"] = None if found.ssim is None else round(found.ssim, 6)
+        return figures
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [f"{name} against {self.reference}: {found}" for name, found in self._found.items()]
+        return lines if self.target is None else [*lines, f"side by side: {self.target}"]

@@ -1,0 +1,71 @@
+"""Results of another size."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import UsageError
+from serpent.pictures.picture import Picture
+
+
+def parse_size(text: str) -> tuple[float | None, float | None, bool]:
+    """``WxH``, ``Wx``, ``xH`` or ``N%`` as (width, height, whether these are factors).
+
+    Raises:
+        UsageError: none of these.
+    """
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
+        factor = float(match[1]) / 100
+        if factor > 0:
+            return factor, factor, True
+    elif (match := re.fullmatch(r"([1-9]\d*)?x([1-9]\d*)?", text)) and (match[1] or match[2]):
+        return (float(match[1]) if match[1] else None), (float(match[2]) if match[2] else None), False
+    raise UsageError(f"the size {text!r} is neither WxH, Wx, xH nor N%", hint="for example --resize 1920x")
+
+
+def resized(picture: Picture, size: str) -> Picture:
+    """The picture at another size, by Lanczos' kernel of three lobes (libvips); colours weighted with transparency.
+
+    Args:
+        picture: any.
+        size: as :func:`parse_size` takes it; a side that is left out follows from the other.
+
+    Raises:
+        UsageError: no such size.
+    """
+    width, height, factors = parse_size(size)
+    old_height, old_width, _ = picture.pixels.shape
+    if factors:
+        assert width is not None
+        width, height = old_width * width, old_height * width
+    if width is None:
+        assert height is not None
+        width = old_width * height / old_height
+    if height is None:
+        height = old_height * width / old_width
+    new = (max(1, round(height)), max(1, round(width)))
+    if picture.alpha is None:
+        return dataclasses.replace(picture, pixels=np.clip(_resize(picture.pixels, new), 0, 1))
+    alpha = _resize(picture.alpha[..., None], new)
+    weighted = _resize(picture.pixels * picture.alpha[..., None], new)
+    visible = alpha > 1e-3  # below, the quotient is noise
+    pixels = np.where(visible, weighted / np.where(visible, alpha, 1), 0).astype(np.float32)
+    return dataclasses.replace(picture, pixels=np.clip(pixels, 0, 1), alpha=np.clip(alpha[..., 0], 0, 1))
+
+
+def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W, C) to (*size, C); the kernel overshoots at edges."""
+    import pyvips
+
+    height, width, channels = values.shape
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(values))
+    image = image.resize(size[1] / width, vscale=size[0] / height, kernel="lanczos3")
+    found = image.numpy().reshape(image.height, image.width, channels)
+    # libvips rounds sizes itself, by a pixel more or less at most; the border takes that.
+    missing = [(0, max(0, wanted - have)) for wanted, have in zip(size, found.shape, strict=False)]
+    whole: NDArray[np.float32] = np.pad(found, [*missing, (0, 0)], mode="edge")[: size[0], : size[1]]
+    return whole
