@@ -67,3 +67,7 @@ class ParityError(SerpentError):
 
 class EngineError(SerpentError):
     """An engine cannot be built, or cannot run on this machine."""
+
+
+class OutOfMemoryError(SerpentError):
+    """A run needs more memory than there is; a smaller one may fit."""

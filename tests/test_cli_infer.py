@@ -30,14 +30,14 @@ class Opened:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Path, str, str | None, int | None]] = []
-        self.allowed: bool | None = None
+        self.others: dict[str, object] = {}
         self.session = FakeSession(notes=("the scan runs on the file's own function",))
 
     def __call__(
-        self, path: Path, device: str, *, scan: str | None, threads: int | None, allow_native_code: bool | None
+        self, path: Path, device: str, *, scan: str | None, threads: int | None, **others: object
     ) -> FakeSession:
         self.calls.append((path, device, scan, threads))
-        self.allowed = allow_native_code
+        self.others = others
         return self.session
 
 
@@ -110,9 +110,9 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
 def test_options_reach_the_session(photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     assert infer(monkeypatch, "m.onnx", photo, "--device", "cuda:1", "--scan", "function", "--threads", 3) == 0
     assert opened.calls == [(Path("m.onnx"), "cuda:1", "function", 3)]
-    assert opened.allowed is None
+    assert opened.others["allow_native_code"] is None
     assert infer(monkeypatch, "m.plan", photo, "--allow-native-code", "--overwrite") == 0
-    assert opened.allowed is True
+    assert opened.others["allow_native_code"] is True
 
 
 def test_native_code_is_no_choice_of_other_files(
@@ -179,3 +179,8 @@ def test_tiles_and_the_self_ensemble(
     assert "--tile auto" in capsys.readouterr().err
     assert infer(monkeypatch, "m.onnx", photo, "--tile", "some", "--overwrite") == 2
     assert "neither auto, off nor a number" in capsys.readouterr().err
+
+
+def test_the_precision_reaches_the_session(photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert infer(monkeypatch, "m.safetensors", photo, "--precision", "bf16") == 0
+    assert opened.others["precision"] == "bf16"

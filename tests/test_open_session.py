@@ -45,8 +45,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], 
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("a.safetensors", {}, ("TorchSession", "auto", {"threads": None})),
-        ("a.safetensors", {"device": "cuda:1", "threads": 2}, ("TorchSession", "cuda:1", {"threads": 2})),
+        ("a.safetensors", {}, ("TorchSession", "auto", {"threads": None, "precision": None})),
+        (
+            "a.safetensors",
+            {"device": "cuda:1", "threads": 2, "precision": "bf16"},
+            ("TorchSession", "cuda:1", {"threads": 2, "precision": "bf16"}),
+        ),
         ("a.onnx", {}, ("OnnxSession", "auto", {"scan": None, "threads": None})),
         ("A.ONNX", {"scan": "function", "threads": 1}, ("OnnxSession", "auto", {"scan": "function", "threads": 1})),
         ("a.plan", {"device": "cuda:0"}, ("TensorRTSession", "cuda:0", {})),
@@ -78,6 +82,8 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path, suffix: str) -> None:
         ("a.onnx", {"scan": "fast"}, "unknown scan 'fast'; expected one of native, function"),
         ("a.plan", {"threads": 2}, "threads 2 was asked for"),
         ("a.onnx", {"threads": 0}, "threads is 0"),
+        ("a.onnx", {"precision": "fp16"}, "an exported file has its own"),
+        ("a.safetensors", {"precision": "int8"}, "unknown precision 'int8'; expected one of fp32, fp16, bf16"),
     ],
 )
 def test_what_a_backend_cannot_do_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 import serpent
 from serpent.errors import CheckpointError, MissingExtraError, SerpentError, UsageError
+from serpent.model import set_precision
 from serpent.runtime import open_session
 from serpent.runtime.torch_session import TorchSession
 from serpent_cli.main import run_infer
@@ -156,3 +158,16 @@ def test_the_command_restores_a_photograph(
         expected = session(levels.astype(np.float32) / 255)
     written = np.asarray(Image.open(report["output"])).astype(np.float32) / 255
     np.testing.assert_allclose(written, expected, atol=0.5 / 255 + 1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_another_precision_is_the_network_in_that_precision(checkpoint: Path, precision: Any) -> None:
+    image = picture(48, 64, 3)
+    model = set_precision(serpent.load_model(checkpoint).eval(), precision)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(image.transpose(2, 0, 1)[None].copy())).float().clip(0, 1)
+    with open_session(checkpoint) as whole, open_session(checkpoint, precision=precision) as half:
+        assert half.info.precision == precision
+        exact, rounded = whole(image), half(image)
+    np.testing.assert_array_equal(rounded, expected.numpy()[0].transpose(1, 2, 0))
+    assert not np.array_equal(rounded, exact)

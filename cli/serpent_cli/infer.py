@@ -20,7 +20,7 @@ from serpent_cli.picture_options import batch_options, picture_options
 if TYPE_CHECKING:
     from serpent.pictures.jobs import Job
     from serpent.runtime.batch import BatchOptions
-    from serpent.runtime.open import Scan
+    from serpent.runtime.open import Precision, Scan
     from serpent.runtime.session import Session
 
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     "Default: native where its library is there.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="For .safetensors: inside the network.")
 @native_code_option
 @json_option
 @version_option
@@ -71,6 +72,7 @@ def infer(
     device: str,
     scan: Scan | None,
     threads: int | None,
+    precision: Precision | None,
     allow_native_code: bool,
     as_json: bool,
     **chosen: Any,
@@ -93,7 +95,7 @@ def infer(
     one = _only_picture(pictures, chosen)
 
     def opened(on: str) -> Session:
-        return open_session(model, on, scan=scan, threads=threads, allow_native_code=native_code)
+        return open_session(model, on, scan=scan, threads=threads, allow_native_code=native_code, precision=precision)
 
     if one is not None:
         _check_picture(one, model)
@@ -175,7 +177,7 @@ def _restore_one(
     against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
-    notes = (*source.notes, *dropped, *info.notes, *untrained)
+    notes = (*restored.notes, *dropped, *info.notes, *untrained)
     if as_json:
         show_json(
             {

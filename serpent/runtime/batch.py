@@ -138,7 +138,7 @@ def _restore(
     except SerpentError as error:
         return Outcome(job, notes=picture.notes, error=error), None
     height, width, _ = restored.pixels.shape
-    return Outcome(job, width, height, time.perf_counter() - start, picture.notes), restored
+    return Outcome(job, width, height, time.perf_counter() - start, restored.notes), restored
 
 
 def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOptions) -> Outcome:

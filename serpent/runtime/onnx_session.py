@@ -15,7 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serpent import native
-from serpent.errors import EngineError, ModelFileError, NativeLibraryError, UsageError
+from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, UsageError
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
@@ -215,6 +215,11 @@ def _explained(image: NDArray[Any]) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
         size = "x".join(map(str, image.shape))
+        if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
+            raise OutOfMemoryError(
+                f"ONNX Runtime {ort.__version__} ran out of memory on an image of {size}",
+                hint="ask for tiles (--tile 512)",
+            ) from None
         raise EngineError(
             f"ONNX Runtime {ort.__version__} failed on an image of {size}: {error}",
             hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",

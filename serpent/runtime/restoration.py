@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serpent.errors import ArgumentError, UsageError
+from serpent.errors import ArgumentError, OutOfMemoryError, UsageError
 from serpent.pictures import Encoding, Picture, check_picture_target, fill_hidden, read_picture, write_picture
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
-from serpent.runtime.tiling import Tiling
+from serpent.runtime.tiling import Tiling, smaller_tile
 
 _VIEWS = 8
 
@@ -74,9 +74,11 @@ def restore(
     else:
         with open_session(model, device, threads=threads) as session:
             restored = run(session)
+    notes = restored.notes[len(source.notes) :]
     if output is not None:
-        for note in write_picture(output, restored, encoding=encoding, overwrite=overwrite):
-            warnings.warn(note, stacklevel=2)
+        notes += write_picture(output, restored, encoding=encoding, overwrite=overwrite)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     return restored.pixels
 
 
@@ -96,18 +98,30 @@ def restore_picture(
         session: an open model.
         picture: of any size.
         on_tile: called with (runs done, runs in all), for colours and then for transparency.
-        tiling: where to cut; only what exceeds the model's sizes by default.
+        tiling: where to cut; only what exceeds the model's sizes by default. Where memory runs out, smaller tiles are
+            tried, and the result's notes say so.
         self_ensemble: the mean over the eight ways to turn and mirror the picture (Lim et al., Enhanced Deep Residual
             Networks for Single Image Super-Resolution, CVPRW 2017, section 3.4), at eight times the cost.
 
     Raises:
         SerpentError: as :meth:`Session.__call__` says.
     """
+    cut = tiling or Tiling()
+    notes = []
 
     def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self_ensemble:
-            return _self_ensemble(session, values, on_tile, tiling)
-        return session(values, on_tile=on_tile, tiling=tiling)
+        nonlocal cut
+        while True:
+            try:
+                if self_ensemble:
+                    return _self_ensemble(session, values, on_tile, cut)
+                return session(values, on_tile=on_tile, tiling=cut)
+            except OutOfMemoryError as error:
+                smaller = smaller_tile(cut, values.shape[0], values.shape[1], session.info.profile)
+                if smaller is None:
+                    raise
+                notes.append(f"{error.message}; going on in tiles of {smaller.tile}x{smaller.tile}")
+                cut = smaller
 
     pixels, alpha = picture.pixels, picture.alpha
     restored = run(pixels if alpha is None else fill_hidden(pixels, alpha))
@@ -115,7 +129,7 @@ def restore_picture(
         restored = _gray(restored)
     if alpha is not None and alpha.min() < alpha.max():
         alpha = run(np.repeat(alpha[..., None], 3, axis=-1)).mean(axis=-1)
-    return dataclasses.replace(picture, pixels=restored, alpha=alpha)
+    return dataclasses.replace(picture, pixels=restored, alpha=alpha, notes=(*picture.notes, *notes))
 
 
 def _self_ensemble(

@@ -37,6 +37,33 @@ class Tiling:
     overlap: int | None = None
 
 
+LEAST_TILE = 64
+"""Smaller tiles are no remedy for a lack of memory."""
+
+
+def smaller_tile(tiling: Tiling, height: int, width: int, profile: ShapeProfile) -> Tiling | None:
+    """The next smaller tiles to try where memory ran out: half the side; None where there are none.
+
+    Args:
+        tiling: what was tried.
+        height: of the picture.
+        width: of the picture.
+        profile: what the model takes.
+    """
+    if tiling.tile == "off":
+        return None
+    whole = max(
+        min(side, sizes.opt if sizes.max is not None and side > sizes.max else side)
+        for side, sizes in ((height, profile.height), (width, profile.width))
+    )
+    tried = whole if isinstance(tiling.tile, str) else min(tiling.tile, whole)
+    tile = tried // 2 // profile.multiple * profile.multiple
+    if tile < max(LEAST_TILE, profile.multiple) or tile not in profile.height or tile not in profile.width:
+        return None
+    overlap = tiling.overlap if tiling.overlap is not None and tiling.overlap < tile else None
+    return Tiling(tile, overlap)
+
+
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """One run of the network: (B, 3, H, W) float32, C-contiguous, sizes within the profile; the same shape back."""
 

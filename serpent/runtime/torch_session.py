@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from serpent.errors import SerpentError, UsageError
+from serpent.errors import OutOfMemoryError, SerpentError, UsageError
 from serpent.extras import require
 from serpent.runtime.session import Session, SessionInfo
 from serpent.shapes import Range, ShapeProfile
@@ -26,6 +26,7 @@ class TorchSession(Session):
         path: a ``.safetensors`` checkpoint.
         device: "auto" (the first GPU that PyTorch can use, else the CPU), "cpu", "cuda" or "cuda:N".
         threads: CPU threads for the runs of this session; PyTorch's own setting by default.
+        precision: "fp32", "fp16" or "bf16" inside the network; by default that of the file.
 
     Raises:
         MissingExtraError: PyTorch is not installed.
@@ -33,17 +34,22 @@ class TorchSession(Session):
         CheckpointError: the file is damaged or foreign.
     """
 
-    def __init__(self, path: Path, device: str = "auto", *, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, device: str = "auto", *, threads: int | None = None, precision: str | None = None
+    ) -> None:
         require("torch", "torch", "running a .safetensors checkpoint")
         import torch
 
-        from serpent.model import load_model, read_metadata
+        from serpent.model import load_model, read_metadata, set_precision
 
         self._device = _choose_device(device)
         self._threads = threads
         metadata = read_metadata(path)
-        self._model: torch.nn.Module | None = load_model(path).eval().to(self._device)
-        config = self._model.config
+        model = load_model(path).eval()
+        if precision is not None:
+            model = set_precision(model, precision)
+        self._model: torch.nn.Module | None = model.to(self._device)
+        config = model.config
         dtypes = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
         side = Range(config.size_multiple, config.size_multiple, None)
         self.info = SessionInfo(
@@ -51,7 +57,7 @@ class TorchSession(Session):
             backend="torch",
             config=config,
             task=metadata.get("task", "unknown"),
-            precision=dtypes[next(self._model.parameters()).dtype],
+            precision=dtypes[next(model.parameters()).dtype],
             weights=metadata["weights_digest"],
             profile=ShapeProfile(Range(1, 1, None), side, side, config.size_multiple),
             device=str(self._device),
@@ -71,9 +77,9 @@ class TorchSession(Session):
             if not _is_out_of_memory(error):
                 raise
             batch, _, height, width = image.shape
-            raise SerpentError(
+            raise OutOfMemoryError(
                 f"{batch} picture(s) of {width}x{height} pixels exceed the memory of {self._device}",
-                hint="export with serpent-export, whose files work in tiles, or give a smaller picture",
+                hint="ask for tiles (--tile 512)",
             ) from error
         return output
 
