@@ -12,6 +12,7 @@ EXTRAS = {
     "torch": ("torch",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "rtx": ("tensorrt_rtx", "cuda.bindings"),
+    "video": ("av",),
     "trt": ("tensorrt", "cuda.bindings"),
 }
 """Modules that each extra must bring for this package to use it."""

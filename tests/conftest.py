@@ -37,7 +37,11 @@ def _missing_plugin() -> str | None:
     return None
 
 
-_MISSING = {"cuda": _missing_cuda, "tensorrt": _missing_tensorrt, "plugin": _missing_plugin}
+def _missing_ffmpeg() -> str | None:
+    return None if shutil.which("ffmpeg") else "no ffmpeg on the PATH"
+
+
+_MISSING = {"ffmpeg": _missing_ffmpeg, "cuda": _missing_cuda, "tensorrt": _missing_tensorrt, "plugin": _missing_plugin}
 
 
 @pytest.fixture(scope="session")

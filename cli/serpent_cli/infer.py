@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Of one picture: what it should be. Says PSNR and SSIM, and --compare shows it too.",
 )
+@click.option("--raw", metavar="WxH[:FORMAT[:RATE]]", help="With -: frames without a header, by FFmpeg's names.")
 @click.option("--out-dir", type=click.Path(path_type=Path), help="Folder of results; the tree of folders is kept.")
 @click.option("--suffix", help="Added to the name of a result. Default: _restored, and none with --out-dir.")
 @click.option("--in-place", is_flag=True, help="Replace pictures by their results.")
@@ -69,6 +70,7 @@ def infer(
     output: Path | None,
     compare: Path | None,
     reference: Path | None,
+    raw: str | None,
     device: str,
     scan: Scan | None,
     threads: int | None,
@@ -80,7 +82,7 @@ def infer(
     """Restore PICTURES with MODEL.
 
     MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT). PICTURES are
-    files, folders (with all below them) and patterns. A picture of any size is taken: one smaller than the model's
+    files, folders (with all below them) and patterns, or - for video frames (y4m) from stdin to stdout. A picture of any size is taken: one smaller than the model's
     size is padded, a larger one goes through in overlapping, blended tiles.
 
     A result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format goes;
@@ -97,6 +99,10 @@ def infer(
     def opened(on: str) -> Session:
         return open_session(model, on, scan=scan, threads=threads, allow_native_code=native_code, precision=precision)
 
+    if one is not None and str(one) == "-":
+        return _restore_stream(raw, options, lambda: opened(device), as_json=as_json)
+    if raw is not None:
+        raise click.UsageError("--raw is for frames on stdin (-)", click.get_current_context())
     if one is not None:
         _check_picture(one, model)
         against = Against(compare, reference)
@@ -112,6 +118,16 @@ def infer(
         with activity(f"loading {model.name}"):
             sessions = [stack.enter_context(opened(each)) for each in device.split(",")]
         return run_many(sessions, jobs, options, as_json=as_json)
+
+
+def _restore_stream(raw: str | None, options: BatchOptions, opened: Callable[[], Session], *, as_json: bool) -> int:
+    from serpent.pictures.video import RawVideo
+    from serpent_cli.infer_stream import run_stream, standard_streams
+
+    kind = None if raw is None else RawVideo.parse(raw)
+    source, sink = standard_streams()
+    with opened() as session:
+        return run_stream(session, source, sink, kind, options, as_json=as_json)
 
 
 def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | None:
