@@ -61,4 +61,4 @@ def test_with_the_hardware_the_test_runs(tmp_path: Path) -> None:
 def test_an_unknown_name_is_wrong_usage(tmp_path: Path, name: str) -> None:
     code, output = outcome(tmp_path, ON_A_MACHINE_WITH_CUDA, f"--require={name}")
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert "known names are cuda, tensorrt" in output
+    assert "known names are ffmpeg, cuda, tensorrt" in output

@@ -33,13 +33,13 @@ def header(sampling: str, extra: str = "") -> bytes:
 
 
 def planes(rgb: np.ndarray, bits: int, *, full: bool) -> np.ndarray:
-    """ITU-R BT.709-6, items 3.2 to 3.5: (3, H, W) of Y, Cb, Cr, rounded."""
+    """ITU-R BT.709-6, items 3.2 to 3.5, full range as in ITU-T H.273, 8.3: (3, H, W) of Y, Cb, Cr, rounded."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
     y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     cb, cr = (blue - y) / 1.8556, (red - y) / 1.5748
-    luma, chroma, foot = (255, 255, 0) if full else (219, 224, 16)
-    scale = 2 ** (bits - 8)
-    levels = np.stack([foot + luma * y, 128 + chroma * cb, 128 + chroma * cr]) * scale
+    scale, middle = 2 ** (bits - 8), 2 ** (bits - 1)
+    luma, chroma, foot = (2**bits - 1, 2**bits - 1, 0) if full else (219 * scale, 224 * scale, 16 * scale)
+    levels = np.stack([foot + luma * y, middle + chroma * cb, middle + chroma * cr])
     return np.rint(levels).astype(np.uint8 if bits == 8 else "<u2")
 
 
@@ -57,10 +57,11 @@ def test_colours_are_bt709_and_come_back(bits: int, sampling: str, full: bool) -
         seen.append(frame)
         stream.write(frame)
     stream.close()
-    # Three planes, each rounded to half a level, give red and blue at most (0.5 + 1.8556 / 2) levels of error.
-    level = 1 / ((255 if full else 219) * 2 ** (bits - 8))
+    # Half a level of rounding in luma and in one chroma plane, whose largest weight is that of Cb in blue.
+    level = 1 / (2**bits - 1 if full else 219 * 2 ** (bits - 8))
+    most = 0.5 * level * (1 + 1.8556) + 1e-6
     for frame, expected in zip(seen, frames, strict=True):
-        assert np.abs(frame - expected).max() < 1.5 * level + 2 / 255 * 2 ** (8 - bits) * 0.5
+        assert np.abs(frame - expected).max() <= most
     first_line, _, rest = sink.getvalue().partition(b"\n")
     assert f"W{W} H{H} F30000:1001".encode() in first_line
     assert (b"XCOLORRANGE=FULL" in first_line) == full
@@ -68,7 +69,24 @@ def test_colours_are_bt709_and_come_back(bits: int, sampling: str, full: bool) -
     for index, expected_planes in enumerate(coded):
         frame_bytes = rest[index * (size + 6) + 6 : (index + 1) * (size + 6)]
         found = np.frombuffer(frame_bytes, expected_planes.dtype).reshape(expected_planes.shape)
-        assert np.abs(found.astype(int) - expected_planes.astype(int)).max() <= 1
+        np.testing.assert_array_equal(found, expected_planes)
+
+
+@pytest.mark.parametrize("sampling", ["420jpeg", "422", "420p10", "mono"])
+def test_luma_is_exact_and_flat_chroma_too_where_chroma_is_subsampled(sampling: str) -> None:
+    bits = 10 if sampling.endswith("10") else 8
+    kind = np.uint8 if bits == 8 else np.dtype("<u2")
+    middle = 2 ** (bits - 1)
+    luma = RANDOM.integers(60 * middle // 128, 180 * middle // 128, (H, W)).astype(kind)
+    width, height = (W // 2, H) if sampling == "422" else (W // 2, H // 2)
+    chroma = b"" if sampling == "mono" else np.full(height * width, middle + 9, kind).tobytes() * 2
+    data = header(sampling) + b"FRAME\n" + luma.tobytes() + chroma
+    sink = io.BytesIO()
+    stream = FrameStream(io.BytesIO(data), sink)
+    for frame in stream:
+        stream.write(frame)
+    stream.close()
+    assert sink.getvalue().partition(b"FRAME\n")[2] == luma.tobytes() + chroma
 
 
 def test_raw_frames() -> None:
@@ -146,9 +164,8 @@ def test_the_documented_pipe(checkpoint: Path, tmp_path: Path) -> None:
     script.write_text(f"#!{sys.executable}\n{INFER.replace('; ', chr(10))}\n")
     script.chmod(0o755)
     shutil.copyfile(checkpoint, tmp_path / "model.safetensors")
-    line = line.replace("model.onnx -", "model.safetensors - --device cpu --threads 1").replace(
-        "out.mkv", "-c:v ffv1 out.mkv"
-    )
+    line = line.replace("model.onnx -", "model.safetensors - --device cpu --threads 1")
+    line = line.replace("out.mkv", "-c:v ffv1 out.mkv")
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=environment, check=True)
     probe = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "out.mkv")]

@@ -82,8 +82,9 @@ def infer(
     """Restore PICTURES with MODEL.
 
     MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT). PICTURES are
-    files, folders (with all below them) and patterns, or - for video frames (y4m) from stdin to stdout. A picture of any size is taken: one smaller than the model's
-    size is padded, a larger one goes through in overlapping, blended tiles.
+    files, folders (with all below them) and patterns, or - for video frames (y4m) from stdin to stdout. A picture of
+    any size is taken: one smaller than the model's size is padded, a larger one goes through in overlapping, blended
+    tiles.
 
     A result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format goes;
     each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)

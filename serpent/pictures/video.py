@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError, UsageError
 from serpent.extras import require
+from serpent.pictures.video_colours import from_rgb, to_rgb
 
 if TYPE_CHECKING:
     from av import VideoFrame
-
-_LEVELS = np.float32(65535)
-_RGB = "rgb48le"
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,8 @@ class FrameStream:
     def __init__(self, source: BinaryIO, sink: BinaryIO, raw: RawVideo | None = None) -> None:
         require("av", "video", "streams of video frames")
         import av
-        from av.video.reformatter import Interpolation, VideoReformatter
 
         self._sink = sink
-        self._reformatter = VideoReformatter()
-        self._exactly = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
         # Without probing: it would hold back frames until megabytes of them are there.
         options = {"probesize": "32", "analyzeduration": "0"}
         if raw is not None:
@@ -96,22 +91,11 @@ class FrameStream:
             PictureError: the stream ends within a frame or is damaged.
         """
         import av
-        from av.video.reformatter import ColorRange
 
         try:
             for frame in self._input.decode(video=0):
                 self._last = frame
-                matrix, levels = _colours(frame)
-                rgb = self._reformatter.reformat(
-                    frame,
-                    format=_RGB,
-                    src_colorspace=matrix,
-                    dst_colorspace=matrix,
-                    src_color_range=levels,
-                    dst_color_range=ColorRange.JPEG,
-                    interpolation=self._exactly,
-                )
-                yield rgb.to_ndarray().astype(np.float32) / _LEVELS
+                yield to_rgb(frame)
         except av.FFmpegError as error:
             raise PictureError(f"the stream of frames is damaged: {error}") from None
 
@@ -124,22 +108,9 @@ class FrameStream:
         Raises:
             PictureError: the reading end is gone or refuses.
         """
-        import av
-        from av.video.reformatter import ColorRange
-
         like = self._last
         assert like is not None, "a result without a frame"
-        levels = np.rint(np.clip(pixels, 0, 1) * _LEVELS).astype(np.uint16)
-        matrix, target = _colours(like)
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(levels, format=_RGB),
-            format=like.format.name,
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=target,
-            interpolation=self._exactly,
-        )
+        frame = from_rgb(pixels, like)
         frame.pts, frame.time_base = like.pts, like.time_base
         if self._output is None:
             self._open_output(like)
@@ -168,15 +139,3 @@ class FrameStream:
         if self._output is not None:
             self._output.close()
         self._input.close()
-
-
-def _colours(frame: VideoFrame) -> tuple[int, int]:
-    """Matrix and range of a frame's encoding, in FFmpeg's numbers."""
-    from av.video.reformatter import ColorRange, Colorspace
-
-    known = frame.colorspace in list(Colorspace)
-    matrix = int(frame.colorspace if known else Colorspace.ITU709)
-    if frame.format.is_rgb:
-        return matrix, int(ColorRange.JPEG)
-    unknown = frame.color_range == ColorRange.UNSPECIFIED
-    return matrix, int(ColorRange.MPEG if unknown else frame.color_range)
