@@ -5,7 +5,7 @@ FFmpeg's own conversion to RGB is off by a level here and there; only its resamp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def from_rgb(pixels: NDArray[np.float32], like: VideoFrame) -> VideoFrame:
 
 
 def _levels(bits: int, frame: VideoFrame) -> tuple[float, float, float, float]:
-    """Black, the spans of luma and chroma, and the middle of chroma, in levels (BT.709-6, item 5; BT.2020-2, table 5)."""
+    """Black, the spans of luma and chroma, and the middle of chroma, in levels (ITU-T H.273, 8.3)."""
     scale = 2.0 ** (bits - 8)
     if frame.color_range == _FULL_RANGE:
         return 0.0, 2.0**bits - 1, 2.0**bits - 1, 2.0 ** (bits - 1)
@@ -101,16 +101,18 @@ def _unsampled(bits: int) -> str:
     return "yuv444p" if bits == 8 else f"yuv444p{bits}le"
 
 
+def _kind(bits: int) -> np.dtype[Any]:
+    return np.dtype("u1" if bits == 8 else "<u2")
+
+
 def _plane(frame: VideoFrame, index: int, bits: int) -> NDArray[np.float64]:
     plane = frame.planes[index]
-    rows = np.frombuffer(plane, np.uint8 if bits == 8 else np.dtype("<u2")).reshape(plane.height, -1)
-    return rows[:, : plane.width].astype(np.float64)
+    rows = np.frombuffer(bytes(plane), _kind(bits)).reshape(plane.height, -1)
+    return np.asarray(rows[:, : plane.width], dtype=np.float64)
 
 
 def _fill(frame: VideoFrame, index: int, levels: NDArray[np.float64], bits: int) -> None:
-    plane = frame.planes[index]
-    rows = np.zeros(
-        (plane.height, plane.line_size // (1 if bits == 8 else 2)), np.uint8 if bits == 8 else np.dtype("<u2")
-    )
+    plane, kind = frame.planes[index], _kind(bits)
+    rows = np.zeros((plane.height, plane.line_size // kind.itemsize), kind)
     rows[:, : plane.width] = np.rint(np.clip(levels, 0, 2**bits - 1))
     plane.update(rows.tobytes())
