@@ -62,7 +62,7 @@ def from_rgb(pixels: NDArray[np.float32], like: VideoFrame) -> VideoFrame:
     values = np.clip(pixels, 0, 1).astype(np.float64)
     if like.format.is_rgb:
         deep = like.format.components[0].bits > 8
-        levels = np.rint(values * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
+        levels: NDArray[Any] = np.rint(values * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
         packed = av.VideoFrame.from_ndarray(levels, format="rgb48le" if deep else "rgb24")
         return packed.reformat(format=like.format.name)
     bits = like.format.components[0].bits
