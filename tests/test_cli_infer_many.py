@@ -106,8 +106,9 @@ def test_several_devices_share_the_pictures(folder: Path, tmp_path: Path, monkey
 def test_in_place_replaces_and_must_be_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert infer(monkeypatch, folder, "--suffix", "") == 2
-    assert "--in-place" in capsys.readouterr().err
+    for pictures in (folder, folder / "a.png"):
+        assert infer(monkeypatch, pictures, "--suffix", "") == 2
+        assert "--in-place" in capsys.readouterr().err
     np.testing.assert_array_equal(levels(folder / "a.png"), LEVELS)
     assert infer(monkeypatch, folder, "--in-place") == 0
     np.testing.assert_array_equal(levels(folder / "a.png"), 255 - LEVELS)

@@ -62,6 +62,12 @@ def test_linked_folders_are_entered(tree: Path, tmp_path: Path) -> None:
     assert names(collect([tmp_path / "album"], Targets()), tmp_path / "album") == ["link/d.gif", "link/er/c.tif"]
 
 
+def test_two_names_of_one_file_give_two_results(tree: Path) -> None:
+    (tree / "z.png").symlink_to(tree / "b.png")
+    jobs = collect([tree / "b.png", tree / "z.png", tree / "b.png"], Targets())
+    assert [job.target.name for job in jobs] == ["b_restored.png", "z_restored.png"]
+
+
 def test_a_result_never_takes_the_place_of_a_picture_unasked(tree: Path) -> None:
     with pytest.raises(UsageError, match="--in-place"):
         collect([tree], Targets(suffix=""))

@@ -133,7 +133,8 @@ def _restore_stream(raw: str | None, options: BatchOptions, opened: Callable[[],
 
 def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | None:
     """The picture, where one file was named and nothing asks for more."""
-    if len(pictures) != 1 or pictures[0].is_dir() or any(chosen.values()):
+    asked = any(chosen.values()) or chosen["suffix"] is not None  # the empty suffix asks for something, too
+    if len(pictures) != 1 or pictures[0].is_dir() or asked:
         return None
     alone = pictures[0]
     return None if any(sign in str(alone) for sign in "*?[") and not os.path.lexists(alone) else alone

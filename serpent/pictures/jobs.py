@@ -74,7 +74,7 @@ def collect(inputs: Sequence[Path], targets: Targets) -> list[Job]:
             found = [given]
         root = given if given.is_dir() else given.parent
         for source in found:
-            jobs.setdefault(_identity(source), Job(source, targets.of(source, root)))
+            jobs.setdefault(source.absolute(), Job(source, targets.of(source, root)))
     _check_targets(jobs.values(), targets)
     return list(jobs.values())
 
