@@ -118,7 +118,8 @@ def test_the_manifest_records_the_border_and_verify_allows_for_it(
     assert json.loads(eight_bit[0].with_suffix(".json").read_text())["io"] == "u8-nhwc"
     result = verify_file(eight_bit[0])
     assert result.passed
-    assert 0.4 / 255 < result.max_error <= result.max_limit < 0.501 / 255
+    (case,) = result.cases
+    assert 0.4 / 255 < case.max_error <= case.max_limit < 0.501 / 255
     monkeypatch.setattr(sys, "argv", ["serpent-inspect", str(eight_bit[0])])
     with pytest.raises(SystemExit) as leaving:
         run_inspect()
