@@ -52,6 +52,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_with_the_command(tmp_path_factory.mktemp("exported"))
 
 
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights, for tests of what lies around a network."""
+    import torch
+
+    import serpent
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    serpent.save_model(serpent.create_model("L", embed_dim=8, num_scales=1, depth=1), path)
+    return path
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require",

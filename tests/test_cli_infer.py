@@ -184,3 +184,21 @@ def test_tiles_and_the_self_ensemble(
 def test_the_precision_reaches_the_session(photo: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     assert infer(monkeypatch, "m.safetensors", photo, "--precision", "bf16") == 0
     assert opened.others["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("option", ["--output", "--compare"])
+def test_the_picture_itself_is_never_written_over_unasked(
+    photo: Path,
+    opened: Opened,
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = photo.read_bytes()
+    (photo.parent / "link.png").symlink_to(photo)
+    for name in (photo, photo.parent / "link.png"):
+        assert infer(monkeypatch, "m.onnx", photo, option, name, "--overwrite") == 2
+        assert "--in-place" in capsys.readouterr().err
+    assert infer(monkeypatch, "m.onnx", photo, "-o", photo.parent / "b.png", "--compare", photo.parent / "b.png") == 2
+    assert photo.read_bytes() == before
+    assert opened.calls == []

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-import serpent
 from serpent.errors import PictureError, UsageError
 from serpent.pictures.video import FrameStream, RawVideo
 from serpent.runtime.batch import BatchOptions
@@ -107,14 +105,6 @@ def test_what_is_no_raw_video(text: str) -> None:
 def test_what_is_no_y4m_is_refused() -> None:
     with pytest.raises(PictureError, match="holds no y4m frames"):
         FrameStream(io.BytesIO(b"RIFF" + bytes(100)), io.BytesIO())
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    serpent.save_model(serpent.create_model("L", embed_dim=8, num_scales=1, depth=1), path)
-    return path
 
 
 def test_each_frame_leaves_before_the_next_comes(checkpoint: Path) -> None:

@@ -177,6 +177,7 @@ def _restore_one(
     from serpent.runtime.restoration import restore_picture
 
     target = Targets().of(picture, picture.parent) if output is None else output
+    _check_distinct(picture, target, against.target)
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=options.overwrite)
     source = read_picture(picture, max_pixels=options.max_pixels)
@@ -225,6 +226,21 @@ def _restore_one(
 
 _MODEL_SUFFIXES = (".safetensors", ".onnx", ".plan")
 _UNTRAINED = "the weights of this model are untrained: the result is no restoration"
+
+
+def _check_distinct(picture: Path, *written: Path | None) -> None:
+    """Refuse to write two things, or a result and its picture, into one file."""
+    from serpent.errors import UsageError
+
+    taken = {os.path.realpath(picture)}
+    for path in filter(None, written):
+        if os.path.realpath(path) == os.path.realpath(picture):
+            raise UsageError(
+                f"{path} is the picture itself", hint="add --in-place, without --output, to replace it by its result"
+            )
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path} is named twice", hint="choose another name for --compare")
+        taken.add(os.path.realpath(path))
 
 
 def _check_picture(picture: Path, model: Path) -> None:
