@@ -51,10 +51,11 @@ _RECIPE_OPTIONS = ("task", "network", "crop", "batch", "steps", "epochs", "learn
 @click.option("--checkpoint-activations", is_flag=True, help="Less memory: compute blocks again in the backward pass.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @click.option("--init", "initial", type=click.Path(path_type=Path), help="Weights to start from, where they fit.")
-@click.option("--max-minutes", type=float, help="End after so many minutes, with a checkpoint.")
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="End after so many minutes, with a checkpoint.")
 @click.option(
     "--shard-mib", type=click.IntRange(min=1), help="Write checkpoints in parts of so many MiB, with an index."
 )
+@click.option("--log-every", type=click.IntRange(min=1), default=50, show_default=True, help="Steps between log lines.")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Write TensorBoard events beside the CSV.")
 @click.option("--data-name", help="Name of the data, for the metadata of the weights.")
 @click.option("--license", "license_", metavar="TEXT", help="Terms of the weights, for their metadata.")
@@ -76,6 +77,7 @@ def train(
     initial: Path | None,
     max_minutes: float | None,
     shard_mib: int | None,
+    log_every: int,
     tensorboard: bool,
     data_name: str | None,
     license_: str | None,
@@ -119,11 +121,13 @@ def train(
             initial=initial,
             max_minutes=max_minutes,
             shard_mib=shard_mib,
+            log_every=log_every,
             tensorboard=tensorboard,
             extra={key: text for key, text in (("data", data_name), ("license", license_)) if text is not None},
             on_report=on_report,
         )
-    _show(result, as_json=as_json)
+    if result.first:
+        _show(result, as_json=as_json)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -29,7 +29,6 @@ from serpent.train.validation import Validation
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-LOG_EVERY = 50
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -64,6 +63,7 @@ class Fit:
         best: highest validation PSNR, decibels; NaN without validation.
         weights: the weights' file: the best validated ones, else the last.
         reason: "finished", "time limit" or "interrupted".
+        first: whether this is the process that writes, of several.
     """
 
     step: int
@@ -71,6 +71,7 @@ class Fit:
     best: float
     weights: Path
     reason: str
+    first: bool = True
 
 
 def fit(
@@ -84,6 +85,7 @@ def fit(
     initial: Path | None = None,
     max_minutes: float | None = None,
     shard_mib: int | None = None,
+    log_every: int = 50,
     tensorboard: bool = True,
     extra: dict[str, str] | None = None,
     on_report: Callable[[Report, int], None] | None = None,
@@ -102,6 +104,7 @@ def fit(
         initial: weights to start from: every parameter of equal name and shape is taken.
         max_minutes: end after so many minutes of wall-clock time.
         shard_mib: as :func:`serpent.train.checkpoints.save_checkpoint` takes it.
+        log_every: steps between lines of the log.
         tensorboard: write TensorBoard events beside the CSV.
         extra: metadata for the weights' file (data, licence).
         on_report: called with each line of the log and the number of steps in all, in the first process.
@@ -145,7 +148,7 @@ def fit(
             # All processes must leave at the same step.
             ending = step == total or bool(fabric.broadcast(reason != "finished"))
             validate = check is not None and (step % recipe.validate_every == 0 or ending)
-            if not (validate or ending or step % LOG_EVERY == 0):
+            if not (validate or ending or step % log_every == 0):
                 continue
             measured = learner.validate(check) if check is not None and validate else (None, None)
             report = meter.report(fabric, step, rate, measured)
@@ -161,7 +164,7 @@ def fit(
             if ending and step < total:
                 break
     weights = run / ("best.safetensors" if (run / "best.safetensors").exists() else "last.safetensors")
-    return Fit(step, total, best, weights, reason)
+    return Fit(step, total, best, weights, reason, first)
 
 
 def _fabric(recipe: Recipe, machine: Machine) -> Fabric:

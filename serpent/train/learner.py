@@ -17,7 +17,7 @@ from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
 from serpent.model.blocks import VSSBlock
 from serpent.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from serpent.train.networks import create_network, load_network, save_network, size_multiple
+from serpent.train.networks import create_network, load_network, save_network
 from serpent.train.photographs import Photographs
 from serpent.train.recipe import Recipe
 from serpent.train.validation import Validation
@@ -59,7 +59,7 @@ class Learner:
         self._fabric = fabric
         self._identity = {"recipe": recipe.to_dict(), "pictures": len(photographs), "names": photographs.digest}
         self.network = create_network(recipe.network, seed=recipe.seed).train()
-        unit = size_multiple(self.network)
+        unit = int(self.network.size_multiple)  # type: ignore[arg-type]
         for name, side in (("crop", recipe.crop), ("validate_crop", recipe.validate_crop)):
             if side % unit:
                 raise UsageError(f"{name} {side} is no multiple of {unit}, as the network {recipe.network} needs")

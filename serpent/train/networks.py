@@ -48,11 +48,6 @@ def create_network(spec: str, *, seed: int) -> nn.Module:
     return network.eval()
 
 
-def size_multiple(network: nn.Module) -> int:
-    """The number of pixels that both sides of a picture must be multiples of."""
-    return network.config.size_multiple if isinstance(network, Serpent) else int(network.size_multiple)  # type: ignore[arg-type]
-
-
 def save_network(network: nn.Module, path: Path, *, spec: str, task: str, extra: Mapping[str, str]) -> None:
     """Write weights: Serpent's as :func:`serpent.save_model` does, others with their ``spec``.
 
