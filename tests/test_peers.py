@@ -96,7 +96,7 @@ def test_readme_row(name: str) -> None:
 
 
 @every_structure
-@pytest.mark.parametrize(("high", "wide"), [(1, 1), (1, 2), (3, 2), (5, 4)])
+@pytest.mark.parametrize(("high", "wide"), [(1, 1), (1, 2), (3, 2)])
 def test_shape_and_dtype(create: Callable[[], nn.Module], high: int, wide: int) -> None:
     network = seeded(create).double()
     image = picture(2, 3, high * network.size_multiple, wide * network.size_multiple, dtype=torch.float64)
@@ -106,7 +106,8 @@ def test_shape_and_dtype(create: Callable[[], nn.Module], high: int, wide: int) 
     torch.testing.assert_close(network(image[1:]), restored[1:])
 
 
-@every_network
+# U-Net(128) is U-Net(32), with gradients of half a gigabyte.
+@pytest.mark.parametrize("name", [name for name in TABLE if name != "peers.unet:unet128"])
 def test_gradients_reach_every_parameter(name: str) -> None:
     network = seeded(lambda: create_by_name(name))
     assert type(network.size_multiple) is int
@@ -133,8 +134,11 @@ def test_training_is_evaluation(create: Callable[[], nn.Module]) -> None:
 
 
 @every_structure
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["fp16", "bf16"])
-@pytest.mark.parametrize("brightness", [0.0, 1.0], ids=["black", "random"])
+@pytest.mark.parametrize(
+    ("dtype", "brightness"),
+    [(torch.float16, 1.0), (torch.float16, 0.0), (torch.bfloat16, 1.0)],
+    ids=["fp16", "fp16-black", "bf16"],
+)
 def test_autocast(create: Callable[[], nn.Module], dtype: torch.dtype, brightness: float) -> None:
     network, image = seeded(create), brightness * picture(1, 3, 32, 64)
     with torch.autocast("cpu", dtype):
@@ -185,6 +189,15 @@ def test_unet_layers() -> None:
     layers = list(SMALL["unet"]().modules())
     assert [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 22
     assert [layer.track_running_stats for layer in layers if isinstance(layer, nn.InstanceNorm2d)] == [False] * 22
+
+
+def test_unet_pools_by_means() -> None:
+    network, seen = SMALL["unet"](), {}
+    network.down[0].register_forward_hook(lambda *call: seen.update(fine=call[2]))
+    network.down[1].register_forward_pre_hook(lambda *call: seen.update(coarse=call[1][0]))
+    network(picture(1, 3, 32, 64))
+    means = seen["fine"].reshape(1, 4, 16, 2, 32, 2).mean(dim=(3, 5))
+    torch.testing.assert_close(seen["coarse"], means)
 
 
 # SwinIR's windows
@@ -243,6 +256,11 @@ def test_a_pixel_reaches_its_window_and_nothing_else(shifted: bool, height: int,
     slopes = torch.autograd.functional.jacobian(pixels, picture(height * width, 6, dtype=torch.float64))
     numbers = window_numbers(height, width, shifted=shifted)
     assert torch.equal(slopes.any(dim=-1), numbers[:, None] == numbers[None, :])
+
+
+def test_every_second_block_is_shifted() -> None:
+    groups = [[block.shifted for block in group.blocks] for group in without_arithmetic("peers.swinir:swinir_b").groups]
+    assert groups == [[False, True] * 3] * 6
 
 
 def test_windows_are_cut_and_joined() -> None:
