@@ -114,6 +114,20 @@ class Pairs:
                 f"{len(bad)} of {len(self)} pictures cannot be used:\n  {listed}", hint="mend them, or take them away"
             )
 
+    def check_apart(self, other: Pairs) -> None:
+        """Refuse pictures that are among the other's: what is measured must not be fitted on.
+
+        Raises:
+            UsageError: naming the first of them.
+        """
+        theirs = {(other.folder / name).resolve() for name in other.names}
+        common = [name for name in self.names if (self.folder / name).resolve() in theirs]
+        if common:
+            raise UsageError(
+                f"{len(common)} of {len(self)} pictures of {self.folder} also lie in {other.folder}, as {common[0]}",
+                hint="fit on pictures that are not measured",
+            )
+
     def _target(self, name: str) -> NDArray[np.float32]:
         pixels = read_picture(self.folder / name).pixels
         if self.crop is None:
