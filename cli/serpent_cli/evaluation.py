@@ -185,7 +185,7 @@ def _show(summary: Mapping[str, Any]) -> None:
     )
     click.echo(f"degraded pictures: sha256 {summary['degraded_sha256']}")
     click.echo(
-        f"data range {summary['data_range']:g}, border {summary['border']} pixels; results as floats, clipped to [0, 1]"
+        f"data range {summary['data_range']}, border {summary['border']} pixels; results as floats, clipped to [0, 1]"
     )
     means = summary["means"]
     lpips = "lpips" in means["model"]
