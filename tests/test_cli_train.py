@@ -21,6 +21,8 @@ from training import TINY, make_pictures, run_train, start_train
 
 SMALL = ("--network", TINY, "--crop", "16", "--accelerator", "cpu", "--no-tensorboard", "--log-every", "1")
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "log.csv").open(newline="") as file:
@@ -46,11 +48,14 @@ def test_a_run_writes_its_log_its_weights_and_events(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_like_one_with_the_same_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "launcher", [[], ["-m", "torch.distributed.run", "--nproc-per-node", "2"]], ids=["own", "torchrun"]
+)
+def test_two_processes_learn_like_one_with_the_same_batch(tmp_path: Path, launcher: list[str]) -> None:
     data = make_pictures(tmp_path / "data", 4)
     arguments = [data, *SMALL, "--batch", "4", "--steps", "10", "--learning-rate", "2e-3"]
     one = run_train(tmp_path, *arguments, "--out", tmp_path / "one")
-    two = run_train(tmp_path, *arguments, "--out", tmp_path / "two", "--devices", "2")
+    two = run_train(tmp_path, *arguments, "--out", tmp_path / "two", "--devices", "2", launcher=launcher)
     assert one.returncode == two.returncode == 0, two.stderr
     assert two.stdout.count("10 of 10 steps") == 1  # the second process keeps quiet
     losses = [[float(row["loss"]) for row in rows(tmp_path / each)] for each in ("one", "two")]

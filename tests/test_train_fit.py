@@ -18,7 +18,9 @@ from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.train import Fit, Recipe, fit, load_network
 from serpent.train.checkpoints import load_checkpoint
 from serpent.train.fitting import Machine
+from serpent.train.learner import Learner
 from serpent.train.photographs import Photographs
+from serpent.train.samples import Samples, batches
 from training import TINY, make_pictures
 
 RECIPE = Recipe(
@@ -212,3 +214,40 @@ def test_sizes_that_the_network_does_not_take_are_named(pictures: Photographs, t
             run(pictures, tmp_path, dataclasses.replace(RECIPE, network=spec))
     with pytest.raises(UsageError, match="makes PosixPath; expected a torch module with size_multiple"):
         run(pictures, tmp_path, dataclasses.replace(RECIPE, network="training:Path"))
+
+
+def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(pictures: Photographs, tmp_path: Path) -> None:
+    """On the CPU, with the scaler that CUDA would have: Fabric refuses fp16 there."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins import MixedPrecision
+
+    def learner() -> Learner:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1000)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+        fabric.launch()
+        return Learner(dataclasses.replace(RECIPE, precision="fp16"), pictures, fabric)
+
+    first = learner()
+    before = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
+    batch = next(batches(Samples(pictures, RECIPE), iter([[0, 1]]), 0))
+    _, _, norm = first.step([batch], 1e-3, 0, tmp_path)
+    assert not norm.isfinite()  # 2^40 is too much
+    assert all(torch.equal(before[name], tensor) for name, tensor in first.network.state_dict().items())
+    for step in range(1, 60):
+        _, _, norm = first.step([batch], 1e-3, step, tmp_path)
+    assert norm.isfinite()
+    assert any(not torch.equal(before[name], tensor) for name, tensor in first.network.state_dict().items())
+    first.save(tmp_path, 60, 100, 1.0, better=False, shard_mib=None, extra=None)
+    second = learner()
+    assert second.resume(tmp_path) == (60, 1.0)
+    assert second._scaler.get_scale() == first._scaler.get_scale() < 2.0**40
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_alike(pictures: Photographs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=5, validate_every=100)
+    run(pictures, tmp_path / "eager", recipe)
+    run(pictures, tmp_path / "compiled", recipe, machine=Machine("cpu", workers=0, compile=True))
+    for one, other in zip(log(tmp_path / "eager"), log(tmp_path / "compiled"), strict=True):
+        assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-3)
+    assert tensors(tmp_path / "eager").keys() == tensors(tmp_path / "compiled").keys()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,18 +41,21 @@ def make_pictures(folder: Path, count: int, side: int = 40) -> Path:
     return folder
 
 
-def start_train(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    """Start ``serpent-train`` in a process of its own, from a script, as its entry point does."""
+def start_train(folder: Path, *arguments: str | Path, launcher: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start ``serpent-train`` in a process of its own, from a script, as its entry point does.
+
+    ``launcher``: arguments of Python that come before the script, for example those of torchrun.
+    """
     script = folder / "serpent-train"
     script.write_text("from serpent_cli.main import run_train\nrun_train()\n")
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environ = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), *map(str, arguments)]
+    command = [sys.executable, *launcher, str(script), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
 
 
-def run_train(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_train(folder: Path, *arguments: str | Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     """Run ``serpent-train`` to its end."""
-    process = start_train(folder, *arguments)
+    process = start_train(folder, *arguments, launcher=launcher)
     output, errors = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)

@@ -170,8 +170,6 @@ def fit(
 def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
     fabric_module = require("lightning_fabric", "train", "training")
     several = machine.devices * machine.nodes > 1
-    if recipe.precision == "fp16" and machine.accelerator == "cpu":
-        raise UsageError("precision fp16 needs a CUDA device", hint="choose bf16 or fp32, or --accelerator cuda")
     try:
         fabric = fabric_module.Fabric(
             accelerator=machine.accelerator,
@@ -183,6 +181,9 @@ def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
     except (ValueError, RuntimeError) as error:
         wanted = f"{machine.devices} {machine.accelerator} device(s) at {recipe.precision}"
         raise UsageError(f"this machine cannot train on {wanted}: {error}") from None
+    # Fabric itself would go on in bf16, with a warning.
+    if recipe.precision == "fp16" and fabric.device.type != "cuda":
+        raise UsageError("precision fp16 needs a CUDA device", hint="choose bf16 or fp32, or --accelerator cuda")
     fabric.launch()
     made: Fabric = fabric
     return made
