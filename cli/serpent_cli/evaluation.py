@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,6 @@ def evaluate(
     """
     from serpent.evaluation import Pairs, fit_wiener, scores
     from serpent.evaluation.report import summarise
-    from serpent.evaluation.restorers import open_restorer
     from serpent.evaluation.sheet import ContactSheet
 
     # What can fail at once fails before the model is loaded.
@@ -96,7 +96,7 @@ def evaluate(
     sheet = ContactSheet()
     native_code = allow_native_code or None
     with (
-        open_restorer(model, device, tta=tta, threads=threads, allow_native_code=native_code) as restorer,
+        _opener(model)(model, device, tta=tta, threads=threads, allow_native_code=native_code) as restorer,
         counting(len(pairs)) as progress,
     ):
 
@@ -125,6 +125,20 @@ def evaluate(
     _show(summary)
     if out is not None:
         click.echo(f"written: {', '.join(str(out / name) for name in (_ROWS, _SUMMARY, _SHEET))}")
+
+
+def _opener(model: Path) -> Callable[..., AbstractContextManager[Restorer]]:
+    """What opens a model: the runtime for Serpent's files, training for its checkpoints of other networks."""
+    from serpent.evaluation.restorers import open_restorer
+    from serpent.extras import is_installed
+
+    # Without torch, opening the file says what is missing.
+    if model.suffix.lower() == ".safetensors" and is_installed("torch"):
+        from serpent.train.restorers import open_network, read_task
+
+        if read_task(model) is not None:
+            return open_network
+    return open_restorer
 
 
 def _check_folder(out: Path, *, overwrite: bool) -> None:
