@@ -13,7 +13,14 @@ CALLS = {"import_module", "require", "__import__"}
 
 # Who may name which optional module in such a call.
 ALLOWED = {
-    "torch": ("serpent/scan/", "serpent/model/", "serpent/runtime/torch_session.py", "export/", "cli/"),
+    "torch": (
+        "serpent/scan/",
+        "serpent/model/",
+        "serpent/runtime/torch_session.py",
+        "serpent/evaluation/lpips.py",
+        "export/",
+        "cli/",
+    ),
     "mamba_ssm": ("serpent/scan/mamba.py",),
     "onnx": ("serpent/runtime/onnx_", "serpent/runtime/inspection.py", "export/", "cli/"),
     "onnxruntime": ("serpent/runtime/onnx_", "export/", "cli/"),

@@ -44,6 +44,8 @@ except SystemExit as leave:
         ("run_inspect", "serpent-inspect"),
         ("run_verify", "serpent-verify"),
         ("run_train", "serpent-train"),
+        ("run_eval", "serpent-eval"),
+        ("run_degrade", "serpent-degrade"),
         ("run_doctor", "serpent-doctor"),
     ],
 )

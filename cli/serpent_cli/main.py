@@ -16,7 +16,9 @@ import click
 
 from serpent.errors import SerpentError
 from serpent_cli.console import show_json
+from serpent_cli.degrade import degrade
 from serpent_cli.doctor import doctor
+from serpent_cli.evaluation import evaluate
 from serpent_cli.export import export
 from serpent_cli.infer import infer
 from serpent_cli.inspection import inspect
@@ -36,7 +38,7 @@ def serpent(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (export, infer, inspect, verify, train, doctor):
+for _command in (export, infer, inspect, verify, train, evaluate, degrade, doctor):
     serpent.add_command(_command)
 
 
@@ -68,6 +70,16 @@ def run_verify() -> NoReturn:
 def run_train() -> NoReturn:
     """Entry point of ``serpent-train``."""
     run(train, "serpent-train")
+
+
+def run_eval() -> NoReturn:
+    """Entry point of ``serpent-eval``."""
+    run(evaluate, "serpent-eval")
+
+
+def run_degrade() -> NoReturn:
+    """Entry point of ``serpent-degrade``."""
+    run(degrade, "serpent-degrade")
 
 
 def run_doctor() -> NoReturn:

@@ -23,3 +23,12 @@ native_code_option = click.option(
     "where you trust its source.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to stdout, errors included.")
+task_option = click.option(
+    "--task",
+    default="deblur",
+    show_default=True,
+    help="Degradation: deblur, sr8, denoise, jpeg, motion, inpaint, or module:function of your own.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the degradations' random numbers."
+)

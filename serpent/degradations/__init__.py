@@ -11,6 +11,6 @@ A task of one's own takes a few lines::
 """
 
 from serpent.degradations import tasks as _tasks  # noqa: F401 (registers what ships)
-from serpent.degradations.registry import Degradation, degrade, find_task, generator, register, task_names
+from serpent.degradations.registry import Degradation, degrade, describe, find_task, generator, register, task_names
 
-__all__ = ["Degradation", "degrade", "find_task", "generator", "register", "task_names"]
+__all__ = ["Degradation", "degrade", "describe", "find_task", "generator", "register", "task_names"]

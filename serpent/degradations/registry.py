@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -53,19 +55,45 @@ def find_task(task: str) -> Degradation:
     try:
         found: Degradation = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"the task {task!r} cannot be imported: {error}") from None
+        hint = "PYTHONPATH=. finds the modules of the present folder"
+        raise UsageError(f"the task {task!r} cannot be imported: {error}", hint=hint) from None
+    if not callable(found):
+        raise UsageError(f"the task {task!r} is no function but {type(found).__name__}")
     return found
+
+
+def describe(task: str) -> str:
+    """The first sentence of a degradation's docstring, empty where it has none.
+
+    Raises:
+        UsageError: as :func:`find_task` says.
+    """
+    text = " ".join((inspect.getdoc(find_task(task)) or "").split())
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def generator(seed: int, *key: int | str) -> Generator:
     """Random numbers that depend on nothing but ``seed`` and ``key``: not on order, process or machine.
 
+    Keys of one run have one length: numpy takes no notice of zeros at the end of a key.
+
     Args:
         seed: of a whole run, at least 0.
-        *key: what tells this stream from others, for example the number of a sample or the name of a file.
+        *key: what tells this stream from others, for example the number of a sample (at least 0) or the name of a
+            file.
+
+    Raises:
+        UsageError: a negative number.
     """
-    words = [int.from_bytes(hashlib.sha256(k.encode()).digest()[:8]) if isinstance(k, str) else k for k in key]
-    return np.random.default_rng([seed, *words])
+    words = [seed, *(_word(each) if isinstance(each, str) else each for each in key)]
+    if min(words) < 0:
+        raise UsageError(f"{min(words)} was given for random numbers; expected a seed of at least 0")
+    return np.random.default_rng(words)
+
+
+def _word(name: str) -> int:
+    # A file's name that is no valid text stands for its bytes.
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
 
 
 def degrade(picture: NDArray[np.float32], task: str, random: Generator) -> NDArray[np.float32]:
@@ -83,12 +111,17 @@ def degrade(picture: NDArray[np.float32], task: str, random: Generator) -> NDArr
 
     Raises:
         UsageError: unknown task.
-        ArgumentError: another shape or dtype, from the caller or from the degradation.
+        ArgumentError: another shape or dtype, or a value that is not finite, from the caller or from the degradation.
     """
     function = find_task(task)
     if picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape or picture.dtype != np.float32:
         raise ArgumentError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) float32")
-    result = function(picture, random)
-    if result.shape != picture.shape:
-        raise ArgumentError(f"the task {task!r} made {result.shape} of a picture {picture.shape}; expected that shape")
+    result = np.asarray(function(picture, random))
+    if result.shape != picture.shape or result.dtype.kind != "f":
+        raise ArgumentError(
+            f"the task {task!r} made {result.shape} {result.dtype} of a picture {picture.shape}; "
+            "expected that shape, and floats in [0, 1]"
+        )
+    if not np.isfinite(result).all():
+        raise ArgumentError(f"the task {task!r} gave values that are not finite, or was given such (NaN or infinity)")
     return np.clip(result, 0.0, 1.0).astype(np.float32, copy=False)

@@ -67,7 +67,7 @@ def collect(inputs: Sequence[Path], targets: Targets) -> list[Job]:
     jobs: dict[Path, Job] = {}
     for given in inputs:
         if given.is_dir():
-            found = list(_pictures_below(given, targets))
+            found = list(pictures_below(given, targets))
             if not found:
                 raise UsageError(f"{given} holds no picture that can be read")
         else:
@@ -79,7 +79,8 @@ def collect(inputs: Sequence[Path], targets: Targets) -> list[Job]:
     return list(jobs.values())
 
 
-def _pictures_below(folder: Path, targets: Targets) -> Iterator[Path]:
+def pictures_below(folder: Path, targets: Targets) -> Iterator[Path]:
+    """The pictures in a folder and all below it, as :func:`collect` takes them, sorted folder by folder."""
     results = None if targets.folder is None else _identity(targets.folder)
     if results == _identity(folder):
         results = None  # the folder itself: its results are told by their suffix, or refused

@@ -42,7 +42,7 @@ class TorchSession(Session):
 
         from serpent.model import load_model, read_metadata, set_precision
 
-        self._device = _choose_device(device)
+        self._device = choose_device(device)
         self._threads = threads
         metadata = read_metadata(path)
         model = load_model(path).eval()
@@ -70,7 +70,7 @@ class TorchSession(Session):
         if self._model is None:
             raise SerpentError(f"the session of {self.info.path} is closed", hint="open it again with open_session")
         try:
-            with torch.inference_mode(), _thread_budget(self._threads):
+            with torch.inference_mode(), thread_budget(self._threads):
                 restored = self._model(torch.from_numpy(image).to(self._device))
                 output: NDArray[np.float32] = restored.float().cpu().numpy()
         except RuntimeError as error:
@@ -87,7 +87,12 @@ class TorchSession(Session):
         self._model = None
 
 
-def _choose_device(device: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
+    """The device of a name as :class:`TorchSession` takes it.
+
+    Raises:
+        UsageError: no such device.
+    """
     import torch
 
     if device == "auto":
@@ -104,7 +109,7 @@ def _choose_device(device: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _thread_budget(threads: int | None) -> Iterator[None]:
+def thread_budget(threads: int | None) -> Iterator[None]:
     """PyTorch's thread count is the process's: set it for one run and put it back."""
     import torch
 
