@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from browser import missing_browser
+
 CONFTEST = Path(__file__).with_name("conftest.py")
 
 ON_A_MACHINE_WITHOUT_CUDA = """
@@ -62,14 +64,15 @@ def test_with_the_hardware_the_test_runs(tmp_path: Path) -> None:
     assert "1 passed" in output
 
 
-def test_a_missing_browser_is_a_skip_and_where_it_is_required_a_failure(tmp_path: Path) -> None:
-    pytest.importorskip("selenium", reason="the reason would be its absence; it comes with the extra dev")
-    code, output = outcome(tmp_path, ON_A_MACHINE_WITHOUT_A_BROWSER, needed="browser")
-    assert code == 0
-    assert "needs browser: no Chromium with its chromedriver on the PATH; apt-get install" in output
+def test_a_browser_is_one_of_the_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setenv("PATH", "")
+    reason = missing_browser()
+    assert reason is not None
+    assert reason.startswith("no Chromium with its chromedriver on the PATH; apt-get install")
     code, output = outcome(tmp_path, ON_A_MACHINE_WITHOUT_A_BROWSER, "--require=browser,ffmpeg", needed="browser")
     assert code == 1
-    assert "--require=browser: no Chromium" in output
+    assert "--require=browser: " in output
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda,nonsense"])

@@ -166,6 +166,8 @@
     input.addEventListener("change", show);
   }
 
+  stage.style.setProperty("--width", `${width}px`);
+  stage.style.setProperty("--height", `${height}px`);
   stage.style.aspectRatio = `${width} / ${height}`;
   new ResizeObserver(() => (fitted ? fit() : draw())).observe(stage);
   show();
