@@ -247,6 +247,8 @@ def test_differences_are_of_what_is_seen_and_amplified_alike() -> None:
         (("a.png", "--report", "link.html", "--overwrite"), "is the picture itself"),
         (("picture.html", "-o", "b.png", "--report", "picture.html", "--overwrite"), "is the picture itself"),
         (("a.png", "-o", "b.png", "--compare", "c.png", "--report", "twice.html", "--overwrite"), "is named twice"),
+        (("a.png", "--reference", "c.png", "--report", "twice.html", "--overwrite"), "is the reference"),
+        (("a.png", "--reference", "c.png", "--compare", "c.png", "--overwrite"), "is the reference"),
     ],
 )
 def test_refusals_come_before_any_work(

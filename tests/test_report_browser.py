@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
         write_picture(folder / name, levels.astype(np.float32) / 255)
     arguments = [checkpoint, folder / NAME, "--reference", folder / "truth.png", "--report", folder / "out.html"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serpent.runtime.open.open_session", lambda *_, **__: FakeSession())
+        patch.setattr("serpent.runtime.open.open_session", lambda path, *_, **__: FakeSession(path))
         patch.setattr(sys, "argv", ["serpent-infer", *map(str, arguments)])
         with pytest.raises(SystemExit) as leaving:
             run_infer()

@@ -188,25 +188,25 @@ def _restore_one(
     from serpent_cli.report import Finished, check_report_target, write_report
 
     target = Targets().of(picture, picture.parent) if output is None else output
-    _check_distinct(picture, target, against.target, report)
+    _check_distinct(picture, against.reference, target, against.target, report)
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=options.overwrite)
-    described = None
     if report is not None:
         check_report_target(report, overwrite=options.overwrite)
-        described = inspect_file(model)
     source = read_picture(picture, max_pixels=options.max_pixels)
     against.prepare(source, options)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
             loaded = time.perf_counter()
+            info = session.info
+            described = None if report is None else inspect_file(info.path)
             progress.stage(f"restoring {picture.name}")
+            begun = time.perf_counter()
             restored = restore_picture(
                 session, source, on_tile=progress.tile, tiling=options.tiling, self_ensemble=options.self_ensemble
             )
-            seconds = time.perf_counter() - loaded
-            info = session.info
+            seconds = time.perf_counter() - begun
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
@@ -250,8 +250,8 @@ _MODEL_SUFFIXES = (".safetensors", ".onnx", ".plan")
 _UNTRAINED = "the weights of this model are untrained: the result is no restoration"
 
 
-def _check_distinct(picture: Path, *written: Path | None) -> None:
-    """Refuse to write two things, or a result and its picture, into one file."""
+def _check_distinct(picture: Path, reference: Path | None, *written: Path | None) -> None:
+    """Refuse to write two things into one file, or anything over what is read."""
     from serpent.errors import UsageError
 
     taken = {os.path.realpath(picture)}
@@ -260,6 +260,8 @@ def _check_distinct(picture: Path, *written: Path | None) -> None:
             raise UsageError(
                 f"{path} is the picture itself", hint="add --in-place, without --output, to replace it by its result"
             )
+        if reference is not None and os.path.realpath(path) == os.path.realpath(reference):
+            raise UsageError(f"{path} is the reference", hint="give each output a name of its own")
         if os.path.realpath(path) in taken:
             raise UsageError(f"{path} is named twice", hint="give each output a name of its own")
         taken.add(os.path.realpath(path))
