@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= torch,onnx,rtx,video,cuda-build,dev
+EXTRAS ?= torch,onnx,rtx,train,video,cuda-build,dev
 DEMO ?= demo
 JOBS ?= $(shell nproc)
 
@@ -60,7 +60,7 @@ test-slow: $(STAMP) ## Run the slow tests
 	$(PYTEST) tests/reliability --scale 0.2
 
 soak: $(STAMP) ## Run the reliability tests in full: tens of minutes
-	$(PYTEST) tests/reliability --scale 1
+	$(PYTEST) tests/reliability --scale 1 --figures benchmarks/results/soak-$$(date -u +%F).json
 
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON

@@ -12,6 +12,7 @@ EXTRAS = {
     "torch": ("torch",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "rtx": ("tensorrt_rtx", "cuda.bindings"),
+    "train": ("lightning_fabric", "tensorboardX"),
     "video": ("av",),
     "trt": ("tensorrt", "cuda.bindings"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help=f"fail, rather than skip, tests that need what this machine lacks: {', '.join(_MISSING)}",
     )
     parser.addoption("--scale", default="0.05", help="share of the full counts that the reliability tests run")
+    parser.addoption("--figures", type=Path, metavar="FILE", help="write what tests measured, with machine and date")
     parser.addoption(
         "--cuda-build",
         type=Path,
@@ -94,9 +96,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts background jobs so, and whatever the tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     unknown = sorted(_required(config) - set(_MISSING))
     if unknown:
         raise pytest.UsageError(f"--require={','.join(unknown)}: known names are {', '.join(_MISSING)}")
+    figures = config.getoption("--figures")
+    if figures is not None and not hasattr(config, "workerinput"):  # processes of pytest-xdist report to this one
+        from figures import Figures
+
+        config.pluginmanager.register(Figures(figures))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -76,6 +76,7 @@ def test_defaults(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatc
         {
             "variant": "H",
             "weights": None,
+            "untrained": False,
             "task": None,
             "resolution": "512",
             "batch": "1",

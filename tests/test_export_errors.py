@@ -203,8 +203,10 @@ def test_weights_of_something_else(command: Command, checkpoint: Path, tmp_path:
 
 
 def test_required_weights(command: Command) -> None:
-    answer = command.fail("--require-weights", code=1)
-    assert answer.startswith("--require-weights: there are no trained weights for variant B\n  name a checkpoint: ")
+    answer = command.fail("--require-weights", "--task", "derain", code=1)
+    assert answer.startswith(
+        "--require-weights: no trained weights ship for variant B and task derain\n  name a checkpoint: "
+    )
     assert not command.out.exists()
 
 
@@ -219,10 +221,10 @@ def test_without_tensorrt_a_plan_fails_with_the_command_and_all_means_onnx(
     assert command.fail("--format", "plan", code=1) == f"{line}\n"
     assert not command.out.exists()
     assert "TensorRT is not installed\n  pip install" in command.fail("--engine", "trt", code=1)
-    code, out, err = command.run("--format", "all")
+    code, out, err = command.run("--format", "all", "--untrained")
     assert (code, err) == (0, "")
     assert line in out.splitlines()
-    assert [text for text in out.splitlines() if text.startswith("warning: variant B has no trained weights")]
+    assert [text for text in out.splitlines() if text.startswith("warning: these files hold random weights")]
     assert command.files() == sorted(NAMES)
     assert list(json.loads((command.out / NAMES[1]).read_text())["files"]) == [NAMES[0]]
     assert capsys.readouterr().out == ""

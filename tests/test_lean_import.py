@@ -43,6 +43,7 @@ except SystemExit as leave:
         ("run_infer", "serpent-infer"),
         ("run_inspect", "serpent-inspect"),
         ("run_verify", "serpent-verify"),
+        ("run_train", "serpent-train"),
         ("run_doctor", "serpent-doctor"),
     ],
 )

@@ -18,7 +18,7 @@ EXPORT = """
 import sys
 from pathlib import Path
 import serpent_export
-serpent_export.export(variant="B", resolution="32", formats=sys.argv[1], out=Path(sys.argv[2]))
+serpent_export.export(variant="B", untrained=True, resolution="32", formats=sys.argv[1], out=Path(sys.argv[2]))
 """
 
 

@@ -105,6 +105,33 @@ def counting(total: int) -> Iterator[Count]:
         yield Count(progress)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """A running count of optimiser steps; does nothing without a terminal."""
+
+    progress: Progress | None = None
+
+    def update(self, step: int, total: int, status: str) -> None:
+        """So many steps are done, and this is how it goes."""
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=step, total=total, status=status)
+
+
+@contextlib.contextmanager
+def training_progress() -> Iterator[Steps]:
+    """Show steps, status, and the time left on stderr."""
+    if not sys.stderr.isatty():
+        yield Steps()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as progress:
+        progress.add_task("", total=None, status="")
+        yield Steps(progress)
+
+
 def human_size(size: int) -> str:
     """A file size in decimal units: 24.6 MB."""
     value = float(size)

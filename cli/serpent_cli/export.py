@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     metavar="[B|L|H]",
     help="Network: B (patches of 4 pixels, fastest), L (2) or H (1, finest).",
 )
-@click.option("--weights", type=click.Path(path_type=Path), help="Trained .safetensors checkpoint. Default: seed 0.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Trained .safetensors checkpoint. Default: the one that ships for variant and task; without one, random "
+    "weights, with a warning.",
+)
+@click.option("--untrained", is_flag=True, help="Random weights (seed 0), even where trained ones ship.")
 @click.option("--task", help="What the network restores.  [default: the checkpoint's, else deblur]")
 @click.option("--require-weights", is_flag=True, help="Fail without trained weights.")
 @click.option(
@@ -85,6 +91,7 @@ if TYPE_CHECKING:
 def export(
     variant: str,
     weights: Path | None,
+    untrained: bool,
     task: str | None,
     require_weights: bool,
     res: str | None,
@@ -141,6 +148,7 @@ def export(
         result = serpent_export.export(
             variant=variant.upper(),
             weights=weights,
+            untrained=untrained,
             task=task,
             resolution=sizes,
             batch=batch,

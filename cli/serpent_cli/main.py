@@ -21,6 +21,7 @@ from serpent_cli.export import export
 from serpent_cli.infer import infer
 from serpent_cli.inspection import inspect
 from serpent_cli.options import version_option
+from serpent_cli.training import train
 from serpent_cli.verification import verify
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -35,7 +36,7 @@ def serpent(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (export, infer, inspect, verify, doctor):
+for _command in (export, infer, inspect, verify, train, doctor):
     serpent.add_command(_command)
 
 
@@ -62,6 +63,11 @@ def run_inspect() -> NoReturn:
 def run_verify() -> NoReturn:
     """Entry point of ``serpent-verify``."""
     run(verify, "serpent-verify")
+
+
+def run_train() -> NoReturn:
+    """Entry point of ``serpent-train``."""
+    run(train, "serpent-train")
 
 
 def run_doctor() -> NoReturn:

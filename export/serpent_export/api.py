@@ -26,7 +26,7 @@ from serpent_export.canonical import add_metadata
 from serpent_export.engine import build_engine
 from serpent_export.engine_options import EMBED_WARNING, EngineOptions
 from serpent_export.graph import CertifiedGraph, GraphRequest, certified_graph
-from serpent_export.network import Network, load_network, untrained_note
+from serpent_export.network import Network, load_network, weights_notes
 from serpent_export.ort_trt import write_ort_trt
 from serpent_export.parity import ParityReport
 from serpent_export.progress import StageCallback, silent
@@ -69,6 +69,7 @@ def export(
     *,
     variant: str,
     weights: Path | None = None,
+    untrained: bool = False,
     task: str | None = None,
     resolution: str = "512",
     batch: str = "1",
@@ -91,7 +92,9 @@ def export(
 
     Args:
         variant: "B", "L" or "H".
-        weights: a checkpoint; without one the network has the untrained weights of seed 0.
+        weights: a checkpoint; by default the one that ships for the variant and the task, and without one the
+            untrained weights of seed 0.
+        untrained: take those even where weights ship.
         task: what the network restores; the checkpoint's own, else "deblur".
         resolution: "512", "512x768" (height x width), "256:512:2048" (min:opt:max) or
             "256x256:512x768:1024x2048" (min:opt:max of height x width), pixels.
@@ -142,7 +145,7 @@ def export(
         _check_embedding(options)
     plan_targets = choose_targets(targets, choice.flavour, gpus) if choice.flavour else ()
 
-    network = load_network(variant, weights, task, require_weights)
+    network = load_network(variant, weights, task, require_weights=require_weights, untrained=untrained)
     profile = parse_profile(network.model.config, resolution, batch)
     request = GraphRequest(profile, precision, io, inline_scan, certify_full_size)
     stem = _stem(network.model.config, request)
@@ -314,7 +317,7 @@ def _notes(
     options: EngineOptions,
     gpu: str | None,
 ) -> tuple[str, ...]:
-    notes = [untrained_note(network)] if not network.trained else []
+    notes = weights_notes(network)
     if graph.ranges and (kept := graph.ranges.overflowing):
         peaks = graph.ranges.peaks
         worst = max(kept, key=lambda name: peaks[name])

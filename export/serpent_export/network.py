@@ -7,9 +7,9 @@ from pathlib import Path
 
 from serpent.errors import CheckpointError, UsageError
 from serpent.model import Serpent, create_model, load_model, read_metadata, weights_digest
+from serpent.weights import DEFAULT_TASK, shipped_weights
 
 UNTRAINED = "untrained"
-DEFAULT_TASK = "deblur"
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Network:
     digest: str
     license: str
     trained: bool
+    shipped: bool = False
 
     @property
     def weights(self) -> str:
@@ -28,21 +29,29 @@ class Network:
         return self.digest if self.trained else UNTRAINED
 
 
-def load_network(variant: str, weights: Path | None, task: str | None, require_weights: bool) -> Network:
-    """The network of a checkpoint, or one with the untrained weights of seed 0.
+def load_network(
+    variant: str, weights: Path | None, task: str | None, *, require_weights: bool, untrained: bool
+) -> Network:
+    """The network of a checkpoint: the given one, else the one that ships; else the untrained weights of seed 0.
 
     Raises:
-        CheckpointError: the file is unusable, or weights are required and none are given.
-        UsageError: the checkpoint is of another variant or task.
+        CheckpointError: the file is unusable, or weights are required and there are none.
+        UsageError: the checkpoint is of another variant or task, or contradicts ``untrained``.
     """
-    if weights is None:
+    shipped = None if weights is not None or untrained else shipped_weights(variant, task)
+    if untrained and (weights is not None or require_weights):
+        other = "--require-weights" if weights is None else f"--weights {weights}"
+        raise UsageError(f"--untrained and {other} contradict each other", hint="leave one of them out")
+    if weights is None and shipped is None:
         if require_weights:
             raise CheckpointError(
-                f"--require-weights: there are no trained weights for variant {variant}",
+                f"--require-weights: no trained weights ship for variant {variant} and task {task or DEFAULT_TASK}",
                 hint="name a checkpoint: --weights model.safetensors",
             )
         fresh = create_model(variant, seed=0)
-        return Network(fresh, DEFAULT_TASK if task is None else task, weights_digest(fresh), "none", trained=False)
+        return Network(fresh, task or DEFAULT_TASK, weights_digest(fresh), "none", trained=False)
+    weights = weights or shipped
+    assert weights is not None
     model = load_model(weights)
     metadata = read_metadata(weights)
     trained_for = metadata.get("task", DEFAULT_TASK)
@@ -54,12 +63,15 @@ def load_network(variant: str, weights: Path | None, task: str | None, require_w
         raise UsageError(
             f"{weights} was trained for {trained_for}, not {task}", hint=f"--task {trained_for}, or leave it out"
         )
-    return Network(model, trained_for, metadata["weights_digest"], metadata.get("license", "not stated"), trained=True)
+    terms = metadata.get("license", "not stated")
+    return Network(model, trained_for, metadata["weights_digest"], terms, trained=True, shipped=shipped is not None)
 
 
-def untrained_note(network: Network) -> str:
-    """The one line that warns of files with untrained weights."""
+def weights_notes(network: Network) -> list[str]:
+    """The one line on where the weights come from, where the user did not name them."""
     variant = network.model.config.variant
-    return (
-        f"warning: variant {variant} has no trained weights: these files hold random ones (seed 0) and restore nothing"
-    )
+    if network.shipped:
+        return [f"weights: those that ship for {variant} and {network.task}; terms: {network.license}"]
+    if not network.trained:
+        return [f"warning: these files hold random weights (variant {variant}, seed 0) and restore nothing"]
+    return []

@@ -41,6 +41,11 @@ class Serpent(nn.Module):
         self.head_norm = nn.LayerNorm(width(0))
         self.head = nn.Linear(width(0), config.in_channels * config.patch_size**2)
 
+    @property
+    def size_multiple(self) -> int:
+        """Height and width must be multiples of this many pixels."""
+        return self.config.size_multiple
+
     def forward(self, image: Tensor) -> Tensor:
         """Restore pictures.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from serpent.errors import ModelFileError, UsageError
 from serpent.extras import require
 from serpent.runtime.session import Session
+from serpent.weights import is_variant, shipped_names, shipped_weights
 
 _SUFFIXES = ".safetensors (PyTorch), .onnx (ONNX Runtime) or .plan (TensorRT)"
 _PICKLED = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
@@ -31,7 +32,8 @@ def open_session(
     """Load a model file for inference.
 
     Args:
-        path: ``.safetensors`` (PyTorch), ``.onnx`` (ONNX Runtime) or ``.plan`` (TensorRT).
+        path: ``.safetensors`` (PyTorch), ``.onnx`` (ONNX Runtime) or ``.plan`` (TensorRT); or "B", "L" or "H" for the
+            deblurring weights that ship.
         device: "auto", "cpu" or "cuda:N"; "auto" takes a GPU where the backend can use one.
         scan: "native" or "function", for ``.onnx`` only; by default native where the library is there.
         threads: CPU threads, for ``.safetensors`` and ``.onnx`` only; all available ones by default.
@@ -46,7 +48,7 @@ def open_session(
         MissingExtraError: the backend is not installed.
         EngineError: a plan that cannot run on this machine.
     """
-    path = Path(path)
+    path = _shipped(path) if is_variant(str(path)) and not Path(path).exists() else Path(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLED:
         raise UsageError(
@@ -78,6 +80,16 @@ def open_session(
     from serpent.runtime.tensorrt_session import TensorRTSession
 
     return TensorRTSession(path, device, **given)
+
+
+def _shipped(variant: Path | str) -> Path:
+    path = shipped_weights(str(variant))
+    if path is None:
+        raise ModelFileError(
+            f"no weights ship for variant {str(variant).upper()}; they do for {', '.join(shipped_names()) or 'none'}",
+            hint="name a model file: " + _SUFFIXES,
+        )
+    return path
 
 
 def _check_choices(path: Path, scan: str | None, threads: int | None, precision: str | None) -> None:

@@ -40,7 +40,7 @@ def restore(
 
     Args:
         picture: a file, or an array (H, W, 3), RGB: uint8, uint16, or float32 in [0, 1].
-        model: a model file, or a session to use again and again.
+        model: a model file, "B", "L" or "H" for the deblurring weights that ship, or a session to use again and again.
         output: where to write the result; nowhere by default. The suffix selects the format.
         encoding: how to write ``output``; like the picture by default.
         overwrite: replace an existing ``output``.

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 Scaled = Callable[[int], int]
+Record = Callable[[str, object], None]
+"""pytest's ``record_property``: with ``--figures`` it is written down."""
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 from serpent.pictures import read_picture, write_picture
 
 if TYPE_CHECKING:
-    from conftest import Scaled
+    from conftest import Record, Scaled
 
 KILLS = 50
 PICTURES = 24
@@ -46,9 +46,10 @@ def results(out: Path) -> list[Path]:
 
 
 def test_a_killed_run_leaves_whole_files_and_the_next_one_goes_on(
-    checkpoint: Path, folder: Path, tmp_path: Path, scaled: Scaled
+    checkpoint: Path, folder: Path, tmp_path: Path, scaled: Scaled, record_property: Record
 ) -> None:
     rng = random.Random(0)
+    record_property("kills", scaled(KILLS))
     for round_ in range(scaled(KILLS)):
         out = tmp_path / f"out{round_}"
         wanted = rng.randrange(1, PICTURES - 2)
@@ -68,6 +69,9 @@ def test_a_killed_run_leaves_whole_files_and_the_next_one_goes_on(
 
 def test_an_interrupted_run_leaves_nothing_half_done(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    for path in list(folder.iterdir()):
+        for number in range(50):  # so many that a busy machine cannot finish before the signal
+            (folder / f"{path.stem}-{number}{path.suffix}").hardlink_to(path)
     with subprocess.Popen(command(checkpoint, folder, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
         while not results(out) and run.poll() is None:
             time.sleep(0.002)
@@ -87,7 +91,7 @@ def mounted(folder: Path) -> bool:
 
 
 def test_a_full_disk_fails_the_pictures_that_do_not_fit_and_leaves_the_inputs(
-    checkpoint: Path, folder: Path, tmp_path: Path
+    checkpoint: Path, folder: Path, tmp_path: Path, record_property: Record
 ) -> None:
     out = tmp_path / "small"
     if not mounted(out):
@@ -100,6 +104,8 @@ def test_a_full_disk_fails_the_pictures_that_do_not_fit_and_leaves_the_inputs(
         assert "Traceback" not in run.stderr
         done = results(out)
         assert 0 < len(done) < PICTURES
+        record_property("pictures", PICTURES)
+        record_property("written_whole", len(done))
         for path in done:
             assert read_picture(path).pixels.shape == (96, 96, 3)
         assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []

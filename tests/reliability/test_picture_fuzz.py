@@ -14,7 +14,7 @@ import pytest
 from serpent.pictures import FORMATS, Metadata, Picture, write_picture
 
 if TYPE_CHECKING:
-    from conftest import Scaled
+    from conftest import Record, Scaled
 
 CASES = 2000
 LONGEST_SECONDS = 10.0
@@ -39,7 +39,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_damaged_files_are_read_or_refused(originals: Path, tmp_path: Path, scaled: Scaled) -> None:
+def test_damaged_files_are_read_or_refused(
+    originals: Path, tmp_path: Path, scaled: Scaled, record_property: Record
+) -> None:
     count = scaled(CASES)
     worker = Path(__file__).with_name("picture_fuzz_worker.py")
     command = [sys.executable, str(worker), str(originals), str(tmp_path), "0", str(count)]
@@ -57,4 +59,9 @@ def test_damaged_files_are_read_or_refused(originals: Path, tmp_path: Path, scal
     results = Counter(line[3] for line in ends)
     assert min(results["read"], results["refused"]) > count // 10, "the damage is too mild or too wild to tell anything"
     (peak,) = (int(line[1]) for line in lines if line[0] == "peak")
+    record_property("files", count)
+    record_property("read", results["read"])
+    record_property("refused", results["refused"])
+    record_property("longest_seconds", max(float(line[2]) for line in ends))
+    record_property("peak_bytes", peak)
     assert peak < MOST_MEMORY

@@ -1,0 +1,249 @@
+"""The training loop: one process, several GPUs or several machines, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from serpent.errors import SerpentError, UsageError
+from serpent.extras import require
+from serpent.train.checkpoints import has_checkpoint
+from serpent.train.learner import Learner
+from serpent.train.logs import Log, Report
+from serpent.train.photographs import Photographs
+from serpent.train.recipe import Recipe
+from serpent.train.samples import Samples, batches
+from serpent.train.validation import Validation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """On what a run goes, and how; none of it changes what is computed but for rounding.
+
+    Attributes:
+        accelerator: "cpu", "cuda" or "auto".
+        devices: processes, one for each device; the recipe's batch is shared out over them.
+        nodes: machines, each started by torchrun or a scheduler.
+        workers: threads that make batches ahead, in each process.
+        compile: run the network through torch.compile.
+        checkpoint_activations: compute each block again in the backward pass, to save memory.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 1
+    compile: bool = False
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a run ended.
+
+    Attributes:
+        step: optimiser steps done.
+        total: optimiser steps of the whole run.
+        best: highest validation PSNR, decibels; NaN without validation.
+        weights: the weights' file: the best validated ones, else the last.
+        reason: "finished", "time limit" or "interrupted".
+        first: whether this is the process that writes, of several.
+    """
+
+    step: int
+    total: int
+    best: float
+    weights: Path
+    reason: str
+    first: bool = True
+
+
+def fit(
+    recipe: Recipe,
+    photographs: Photographs,
+    run: Path,
+    *,
+    validation: Photographs | None = None,
+    machine: Machine = Machine(),
+    resume: bool = False,
+    initial: Path | None = None,
+    max_minutes: float | None = None,
+    shard_mib: int | None = None,
+    log_every: int = 50,
+    tensorboard: bool = True,
+    extra: dict[str, str] | None = None,
+    on_report: Callable[[Report, int], None] | None = None,
+) -> Fit:
+    """Train a network; afterwards ``run`` holds the log, the last checkpoint and the weights.
+
+    A run ends with a checkpoint when it has all its steps, when its time is up, and on SIGINT or SIGTERM.
+
+    Args:
+        recipe: what to compute.
+        photographs: pictures to learn from.
+        run: folder for everything that is written; made if it is not there.
+        validation: pictures to validate on.
+        machine: on what to run.
+        resume: go on from the last checkpoint in ``run``.
+        initial: weights to start from: every parameter of equal name and shape is taken.
+        max_minutes: end after so many minutes of wall-clock time.
+        shard_mib: as :func:`serpent.train.checkpoints.save_checkpoint` takes it.
+        log_every: steps between lines of the log.
+        tensorboard: write TensorBoard events beside the CSV.
+        extra: metadata for the weights' file (data, licence).
+        on_report: called with each line of the log and the number of steps in all, in the first process.
+
+    Raises:
+        UsageError: a recipe that this machine or network cannot run; an existing run without ``resume``; a resumed
+            run with another recipe or other pictures.
+        CheckpointError: the checkpoint to resume from is missing or damaged.
+        SerpentError: a loss or gradient that is not finite (the batch is saved), or a disk that is full.
+    """
+    start = time.monotonic()
+    if has_checkpoint(run) and not resume:
+        raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
+    fabric = _fabric(recipe, machine)
+    processes = fabric.world_size * recipe.accumulate
+    if recipe.batch % processes:
+        shares = f"{fabric.world_size} process(es) and {recipe.accumulate} accumulated pass(es)"
+        raise UsageError(f"batch {recipe.batch} cannot be shared out evenly over {shares}")
+    total = recipe.total_steps(len(photographs))
+    run.mkdir(parents=True, exist_ok=True)
+    learner = Learner(recipe, photographs, fabric, machine.compile, machine.checkpoint_activations, initial=initial)
+    step, best = learner.resume(run) if resume else (0, math.nan)
+    numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
+    check = None if validation is None else Validation(validation, recipe)
+    first = fabric.is_global_zero
+    reason = "finished"
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(Log(run, step, tensorboard=tensorboard)) if first else None
+        stop = stack.enter_context(_signals())
+        source = iter(batches(Samples(photographs, recipe), numbers, machine.workers))
+        meter = _Meter(recipe.batch)
+        while step < total:
+            rate = recipe.rate(step, total)
+            passes = [next(source) for _ in range(recipe.accumulate)]
+            meter.add(*learner.step(passes, rate, step, run))
+            step += 1
+            if max_minutes is not None and time.monotonic() - start > 60 * max_minutes:
+                reason = "time limit"
+            if stop.is_set():
+                reason = "interrupted"
+            # All processes must leave at the same step.
+            ending = step == total or bool(fabric.broadcast(reason != "finished"))
+            validate = check is not None and (step % recipe.validate_every == 0 or ending)
+            if not (validate or ending or step % log_every == 0):
+                continue
+            measured = learner.validate(check) if check is not None and validate else (None, None)
+            report = meter.report(fabric, step, rate, measured)
+            better = measured[0] is not None and not measured[0] <= best  # NaN: nothing was measured before
+            best = measured[0] if better and measured[0] is not None else best
+            if log is not None:
+                log.write(report)
+                if on_report is not None:
+                    on_report(report, total)
+                if validate or ending:
+                    learner.save(run, step, total, best, better=better, shard_mib=shard_mib, extra=extra)
+            fabric.barrier()
+            if ending and step < total:
+                break
+    weights = run / ("best.safetensors" if (run / "best.safetensors").exists() else "last.safetensors")
+    return Fit(step, total, best, weights, reason, first)
+
+
+def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
+    fabric_module = require("lightning_fabric", "train", "training")
+    several = machine.devices * machine.nodes > 1
+    try:
+        fabric = fabric_module.Fabric(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            num_nodes=machine.nodes,
+            strategy="ddp" if several else "auto",
+            precision=_FABRIC_PRECISION[recipe.precision],
+        )
+    except (ValueError, RuntimeError) as error:
+        wanted = f"{machine.devices} {machine.accelerator} device(s) at {recipe.precision}"
+        raise UsageError(f"this machine cannot train on {wanted}: {error}") from None
+    # Fabric itself would go on in bf16, with a warning.
+    if recipe.precision == "fp16" and fabric.device.type != "cuda":
+        raise UsageError("precision fp16 needs a CUDA device", hint="choose bf16 or fp32, or --accelerator cuda")
+    fabric.launch()
+    made: Fabric = fabric
+    return made
+
+
+def _numbers(step: int, total: int, recipe: Recipe, rank: int, world: int) -> Iterator[list[int]]:
+    """The samples of each pass of one process: together, all processes take the recipe's batch in each step."""
+    share = recipe.batch // (world * recipe.accumulate)
+    for now in range(step, total):
+        for part in range(recipe.accumulate):
+            first = now * recipe.batch + (part * world + rank) * share
+            yield list(range(first, first + share))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into a request to stop after the step; the second has its usual effect."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Meter:
+    """Means since the last line of the log."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: Tensor | None = None
+        self._steps = 0
+        self._start = time.monotonic()
+
+    def add(self, loss: Tensor, error: Tensor, gradient: Tensor) -> None:
+        values = torch.stack([loss, error, gradient])
+        self._sums = values if self._sums is None else self._sums + values  # stays on the device until a line is due
+        self._steps += 1
+
+    def report(self, fabric: Any, step: int, rate: float, validated: tuple[float | None, float | None]) -> Report:
+        if self._sums is None:
+            raise SerpentError("no step was taken")
+        means = fabric.all_reduce(self._sums / self._steps, reduce_op="mean")
+        loss, error, gradient = (float(value) for value in means)
+        images = self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
+        psnr = -10 * math.log10(max(error, 1e-12))
+        self._reset()
+        return Report(step, step * self._batch, loss, psnr, rate, gradient, images, *validated)

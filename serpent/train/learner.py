@@ -1,0 +1,276 @@
+"""A network, its optimiser and its moving average: one step, one validation, one checkpoint of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.checkpoint import checkpoint
+
+from serpent.errors import CheckpointError, SerpentError, UsageError
+from serpent.files import written_aside
+from serpent.model.blocks import VSSBlock
+from serpent.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from serpent.train.networks import create_network, load_network, save_network
+from serpent.train.photographs import Photographs
+from serpent.train.recipe import Recipe
+from serpent.train.validation import Validation
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_EPSILON = 1e-6
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Learner:
+    """The part of a run that learns.
+
+    Args:
+        recipe: what to compute.
+        photographs: what it is computed from; a checkpoint keeps their names' digest.
+        fabric: launched; moves and wraps the network.
+        compiled: run the network through torch.compile.
+        checkpoint_activations: compute Serpent's blocks again in the backward pass.
+        initial: weights to start from.
+
+    Raises:
+        UsageError: a network that cannot take the recipe's crops, or has no blocks to compute again.
+        CheckpointError: ``initial`` cannot be read or has nothing in common with the network.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        photographs: Photographs,
+        fabric: Fabric,
+        compiled: bool = False,
+        checkpoint_activations: bool = False,
+        *,
+        initial: Path | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self._fabric = fabric
+        self._identity = {"recipe": recipe.to_dict(), "pictures": len(photographs), "names": photographs.digest}
+        self.network = create_network(recipe.network, seed=recipe.seed).train()
+        unit = int(self.network.size_multiple)  # type: ignore[arg-type]
+        for name, side in (("crop", recipe.crop), ("validate_crop", recipe.validate_crop)):
+            if side % unit:
+                raise UsageError(f"{name} {side} is no multiple of {unit}, as the network {recipe.network} needs")
+        if initial is not None:
+            _take_over(self.network, initial)
+        self.network.to(fabric.device)
+        self.average = AveragedModel(self.network, multi_avg_fn=_moving_average(recipe.ema)) if recipe.ema > 0 else None
+        if checkpoint_activations:
+            _checkpoint_blocks(self.network)
+        kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = kind(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        runs: Any = torch.compile(self.network) if compiled else self.network
+        self._wrapped, self._stepper = fabric.setup(runs, self.optimizer)
+        # Fabric saves the scaler of fp16 only in its own files.
+        self._scaler = getattr(fabric._precision, "scaler", None)
+
+    def step(
+        self, passes: Sequence[tuple[Tensor, Tensor]], rate: float, step: int, run: Path
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one optimiser step.
+
+        Args:
+            passes: (degraded, clean) of each accumulated pass, (B, 3, crop, crop) float32.
+            rate: learning rate.
+            step: its number, which seeds whatever is random inside the network.
+            run: where the batch is saved should it give NaN or infinity.
+
+        Returns:
+            Loss, mean squared error and norm of the gradient, 0-dimensional, on the device.
+
+        Raises:
+            SerpentError: loss or gradient are not finite; the weights are as they were.
+        """
+        torch.manual_seed((self.recipe.seed << 32) + step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self._stepper.zero_grad(set_to_none=True)
+        losses, errors = [], []
+        for number, (degraded, clean) in enumerate(passes):
+            last = number == len(passes) - 1
+            with self._fabric.no_backward_sync(self._wrapped, enabled=not last):
+                restored = self._wrapped(self._fabric.to_device(degraded)).float()
+                difference = restored - self._fabric.to_device(clean)
+                loss = _loss(difference, self.recipe.loss)
+                self._fabric.backward(loss / len(passes))
+            losses.append(loss.detach())
+            errors.append(difference.detach().square().mean())
+        loss, error = torch.stack(losses).mean(), torch.stack(errors).mean()
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip or math.inf)
+        # Gradients that overflow in fp16 are the scaler's business: it skips the step and scales down.
+        healthy = loss.isfinite() & (norm.isfinite() | torch.tensor(self._scaler is not None, device=norm.device))
+        if not healthy:
+            self._stop_with(passes, step, run)
+        self._stepper.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return loss, error, norm
+
+    def validate(self, validation: Validation) -> tuple[float, float]:
+        """Mean PSNR (decibels) and SSIM of what would be kept now."""
+        network = self._kept().eval()
+        sums = validation.measure(network, self._fabric.device, self._fabric.global_rank, self._fabric.world_size)
+        self.network.train()
+        totals = self._fabric.all_reduce(torch.tensor(sums, dtype=torch.float64), reduce_op="sum")
+        return float(totals[0] / totals[2]), float(totals[1] / totals[2])
+
+    def save(
+        self,
+        run: Path,
+        step: int,
+        total: int,
+        best: float,
+        *,
+        better: bool,
+        shard_mib: int | None,
+        extra: dict[str, str] | None,
+    ) -> None:
+        """Write the checkpoint, ``last.safetensors`` and, where it is ``better``, ``best.safetensors``.
+
+        Raises:
+            SerpentError: the folder cannot be written.
+        """
+        state = {**self._identity, "total": total, "best": None if math.isnan(best) else best}
+        if self._scaler is not None:
+            state["scaler"] = self._scaler.state_dict()
+        save_checkpoint(run, Checkpoint(step, self._tensors(), state), shard_mib=shard_mib)
+        about = {**(extra or {}), "steps": str(step), "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True)}
+        if not math.isnan(best) and better:
+            about["validation_psnr"] = f"{best:.3f}"
+        for name in ("last", "best") if better else ("last",):
+            path = run / f"{name}.safetensors"
+            save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
+
+    def resume(self, run: Path) -> tuple[int, float]:
+        """Take over the newest checkpoint of ``run``; returns its step and the best validation so far.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+            UsageError: it is of another recipe or of other pictures.
+        """
+        found = load_checkpoint(run)
+        _check_identity(run, found.state, self._identity)
+        differing = sorted(found.tensors.keys() ^ self._names())
+        if differing:
+            raise CheckpointError(f"the checkpoint in {run} is of another network: {', '.join(differing[:5])} differ")
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in found.tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
+        names = [name for name, _ in self.network.named_parameters()]
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {
+            number: {key: parts["optimizer"][f"{key}.{name}"] for key in _ADAM} for number, name in enumerate(names)
+        }
+        self.optimizer.load_state_dict(optimizer)
+        if self._scaler is not None and "scaler" in found.state:
+            self._scaler.load_state_dict(found.state["scaler"])
+        best = found.state.get("best")
+        return found.step, math.nan if best is None else float(best)
+
+    def _kept(self) -> nn.Module:
+        return self.network if self.average is None else self.average.module
+
+    def _names(self) -> set[str]:
+        """Names of the tensors of a checkpoint."""
+        parts = {"network": self.network} | ({} if self.average is None else {"average": self.average})
+        names = {f"{part}.{name}" for part, module in parts.items() for name in module.state_dict()}
+        return names | {f"optimizer.{key}.{name}" for key in _ADAM for name, _ in self.network.named_parameters()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        return tensors
+
+    def _stop_with(self, passes: Sequence[tuple[Tensor, Tensor]], step: int, run: Path) -> None:
+        from safetensors.torch import save_file
+
+        path = run / f"not-finite-step-{step}-process-{self._fabric.global_rank}.safetensors"
+        tensors = {
+            f"{kind}_{number}": tensor.contiguous()
+            for number, pair in enumerate(passes)
+            for kind, tensor in zip(("degraded", "clean"), pair, strict=True)
+        }
+        with written_aside(path) as aside:
+            save_file(tensors, aside)
+        raise SerpentError(
+            f"loss or gradient of step {step} are not finite; its batch is in {path}",
+            hint="lower learning_rate or set clip in the recipe, and start from the last checkpoint's weights (--init)",
+        )
+
+
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        # Shorter at first: the fresh weights would otherwise weigh on thousands of steps.
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(list(averages), list(current), weight)
+
+    return update
+
+
+def _loss(difference: Tensor, kind: str) -> Tensor:
+    if kind == "l2":
+        return difference.square().mean()
+    if kind == "l1":
+        return difference.abs().mean()
+    return (difference.square() + _EPSILON).sqrt().mean()
+
+
+def _take_over(network: nn.Module, path: Path) -> None:
+    own, given = network.state_dict(), load_network(path).state_dict()
+    common = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
+    if not common:
+        raise CheckpointError(f"{path} has no parameter in common with the network to train")
+    network.load_state_dict({**own, **common})
+
+
+def _checkpoint_blocks(network: nn.Module) -> None:
+    blocks = [module for module in network.modules() if isinstance(module, VSSBlock)]
+    if not blocks:
+        raise UsageError("only Serpent networks can compute their blocks again in the backward pass")
+    for block in blocks:
+        forward = block.forward
+
+        def again(x: Tensor, forward: Any = forward) -> Any:
+            return checkpoint(forward, x, use_reentrant=False)
+
+        block.forward = again  # type: ignore[method-assign]
+
+
+def _check_identity(run: Path, found: Any, own: dict[str, Any]) -> None:
+    theirs, ours = found.get("recipe", {}), own["recipe"]
+    changed = [f"{key}: {theirs.get(key)!r}, now {ours.get(key)!r}" for key in ours if theirs.get(key) != ours[key]]
+    if changed:
+        listing = "\n  ".join(changed)
+        raise UsageError(
+            f"the run in {run} has another recipe:\n  {listing}",
+            hint="resume it with its own, or start another run from its weights (--init)",
+        )
+    if (found.get("pictures"), found.get("names")) != (own["pictures"], own["names"]):
+        raise UsageError(
+            f"the run in {run} learns from {found.get('pictures')} other pictures; these are {own['pictures']}",
+            hint="resume it with its own folder",
+        )

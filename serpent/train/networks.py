@@ -1,0 +1,94 @@
+"""Networks by name: Serpent's variants, and any torch module that a factory makes; their files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from serpent.config import PATCH_SIZES
+from serpent.errors import CheckpointError, SerpentError, UsageError
+from serpent.files import written_aside
+from serpent.model import Serpent, create_model, load_model, save_model
+
+FORMAT = "serpent-network-v1"
+"""Format of checkpoints of networks other than Serpent, in the metadata of the safetensors file."""
+
+
+def create_network(spec: str, *, seed: int) -> nn.Module:
+    """A network with fresh weights, in eval mode, that maps (B, 3, H, W) in [0, 1] to the same shape.
+
+    Args:
+        spec: "B", "L", "H", or ``module:factory``: a callable without arguments whose result has the attribute
+            ``size_multiple``, the number of pixels that H and W must be multiples of.
+        seed: of the weights; torch's global generator is left alone.
+
+    Raises:
+        UsageError: no such network.
+    """
+    if spec.upper() in PATCH_SIZES:
+        return create_model(spec.upper(), seed=seed)
+    module, colon, factory = spec.partition(":")
+    if not colon:
+        known = ", ".join(PATCH_SIZES)
+        raise UsageError(f"unknown network {spec!r}; expected {known} or module:factory")
+    try:
+        make = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, ValueError) as error:
+        hint = "its folder must be on PYTHONPATH"
+        raise UsageError(f"the network {spec!r} cannot be imported: {error}", hint=hint) from None
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = make()
+    if not isinstance(network, nn.Module) or not isinstance(getattr(network, "size_multiple", None), int):
+        raise UsageError(f"{spec!r} makes {type(network).__name__}; expected a torch module with size_multiple")
+    return network.eval()
+
+
+def save_network(network: nn.Module, path: Path, *, spec: str, task: str, extra: Mapping[str, str]) -> None:
+    """Write weights: Serpent's as :func:`serpent.save_model` does, others with their ``spec``.
+
+    Raises:
+        SerpentError: the folder cannot be written.
+    """
+    if isinstance(network, Serpent):
+        save_model(network, path, task=task, extra=extra)
+        return
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with written_aside(path) as aside:
+        try:
+            save_file(state, aside, metadata={**extra, "format": FORMAT, "network": spec, "task": task})
+        except SafetensorError as error:  # how a full disk shows
+            raise SerpentError(f"cannot write {path}: {error}", hint="choose another folder") from None
+
+
+def load_network(path: Path | str) -> nn.Module:
+    """Read what :func:`save_network` wrote, f32, on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: missing, damaged or foreign file; weights that do not fit the network.
+        UsageError: the network's module cannot be imported.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                return load_model(path)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError):
+        return load_model(path)  # whose errors name what is wrong with the file
+    network = create_network(metadata.get("network", ""), seed=0)
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit {metadata.get('network')}: {error}") from None
+    return network

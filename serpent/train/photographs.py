@@ -1,0 +1,114 @@
+"""Pictures to learn from: found, all read once before the first step, and kept as far as memory goes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent.errors import PictureError, SerpentError
+from serpent.pictures import read_picture
+from serpent.pictures.jobs import Targets, collect
+
+_LISTED = 20
+_SHARE = 0.5
+
+
+class Photographs:
+    """The pictures below some folders.
+
+    Args:
+        folders: one or more, searched with all folders below them.
+        least: pixels that both sides must have at least.
+        memory: bytes of decoded pictures to keep; by default half of what is free. The others are read again.
+        on_read: called with (pictures read, pictures in all).
+
+    Raises:
+        UsageError: a folder holds no picture.
+        PictureError: a folder is not there; pictures that cannot be read or are too small; every one is named.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        *,
+        least: int,
+        memory: int | None = None,
+        on_read: Callable[[int, int], None] | None = None,
+    ) -> None:
+        for folder in folders:
+            if not folder.is_dir():
+                problem = "is a file" if folder.exists() else "does not exist"
+                raise PictureError(f"the folder of pictures {folder} {problem}", hint="name a folder of photographs")
+        # No result is written: each picture "replaces" itself.
+        found = [(root, job) for root in folders for job in collect([root], Targets(suffix="", in_place=True))]
+        names = {job.source: job.source.relative_to(root).as_posix() for root, job in found}
+        if len(folders) > 1:
+            names = {job.source: f"{root.name}/{names[job.source]}" for root, job in found}
+        self.paths = sorted(names, key=names.__getitem__)
+        self.names = [names[path] for path in self.paths]
+        self._kept: dict[int, NDArray[Any]] = {}
+        self._read_all(least, _free_memory() if memory is None else memory, on_read)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        """(H, W, 3), RGB: uint8, or float32 in [0, 1] for files of more than 8 bits."""
+        kept = self._kept.get(index)
+        return _decode(self.paths[index]) if kept is None else kept
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names, which with the recipe decide the order of the samples."""
+        return hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape")).hexdigest()
+
+    def _read_all(self, least: int, memory: int, on_read: Callable[[int, int], None] | None) -> None:
+        problems = []
+        with ThreadPoolExecutor(4) as pool:
+            for index, read in enumerate(pool.map(_try_decode, self.paths)):
+                if isinstance(read, SerpentError):
+                    problems.append(read.message)
+                elif min(read.shape[:2]) < least:
+                    height, width, _ = read.shape
+                    problems.append(f"{self.paths[index]} is {width}x{height}, smaller than the crop of {least}")
+                elif read.nbytes <= memory:
+                    memory -= read.nbytes
+                    self._kept[index] = read
+                if on_read is not None:
+                    on_read(index + 1, len(self.paths))
+        if problems:
+            raise PictureError(_listing(problems), hint="remove them, or choose a smaller --crop")
+
+
+def _listing(problems: Sequence[str]) -> str:
+    shown = "\n  ".join(problems[:_LISTED])
+    rest = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    return f"{len(problems)} picture(s) cannot be used:\n  {shown}{rest}"
+
+
+def _try_decode(path: Path) -> NDArray[Any] | SerpentError:
+    try:
+        return _decode(path)
+    except SerpentError as error:
+        return error
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    picture = read_picture(path)
+    # A quarter of the memory; the values are multiples of 1/255 anyway.
+    return np.rint(picture.pixels * 255).astype(np.uint8) if picture.bits <= 8 else picture.pixels
+
+
+def _free_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 1 << 30
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    return int((found[0] if found else 1 << 30) * _SHARE)

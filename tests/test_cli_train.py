@@ -1,0 +1,145 @@
+"""``serpent-train`` as people type it: processes, signals, limits, and what bad input gets."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import serpent
+from serpent.errors import SerpentError
+from serpent_cli.training import train
+from training import TINY, make_pictures, run_train, start_train
+
+SMALL = ("--network", TINY, "--crop", "16", "--accelerator", "cpu", "--no-tensorboard", "--log-every", "1")
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_its_log_its_weights_and_events(tmp_path: Path) -> None:
+    data = make_pictures(tmp_path / "data", 4)
+    arguments = [*SMALL[:-3], "--batch", "2", "--steps", "4", "--set", "validate_crop=32", "--set", "loss=l1"]
+    run = run_train(
+        tmp_path, data, "--out", tmp_path / "run", "--validate", data, *arguments, "--license", "CC0", "--json"
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert result["weights"] == str(tmp_path / "run" / "best.safetensors")
+    assert (result["step"], result["total"], result["reason"]) == (4, 4, "finished")
+    assert result["validation_psnr"] == pytest.approx(float(rows(tmp_path / "run")[-1]["validation_psnr"]), rel=1e-4)
+    serpent.load_model(result["weights"])
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"validation_psnr" in events.read_bytes()
+    state = json.loads((tmp_path / "run" / "checkpoint-000000004" / "state.json").read_text())
+    assert (state["recipe"]["loss"], state["recipe"]["validate_crop"]) == ("l1", 32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher", [[], ["-m", "torch.distributed.run", "--nproc-per-node", "2"]], ids=["own", "torchrun"]
+)
+def test_two_processes_learn_like_one_with_the_same_batch(tmp_path: Path, launcher: list[str]) -> None:
+    data = make_pictures(tmp_path / "data", 4)
+    arguments = [data, *SMALL, "--batch", "4", "--steps", "10", "--learning-rate", "2e-3"]
+    one = run_train(tmp_path, *arguments, "--out", tmp_path / "one")
+    two = run_train(tmp_path, *arguments, "--out", tmp_path / "two", "--devices", "2", launcher=launcher)
+    assert one.returncode == two.returncode == 0, two.stderr
+    assert two.stdout.count("10 of 10 steps") == 1  # the second process keeps quiet
+    losses = [[float(row["loss"]) for row in rows(tmp_path / each)] for each in ("one", "two")]
+    assert len(losses[0]) == 10
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)  # the same sums of f32, in another order
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_a_checkpoint_to_go_on_from(tmp_path: Path, number: int) -> None:
+    data = make_pictures(tmp_path / "data", 4)
+    arguments = [data, *SMALL, "--steps", "100000", "--out", tmp_path / "run"]
+    process = start_train(tmp_path, *arguments)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "run" / "log.csv").exists() and rows(tmp_path / "run")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "(interrupted)" in output
+    assert "--resume" in output
+    (folder,) = (tmp_path / "run").glob("checkpoint-*")
+    step = int(folder.name[-9:])
+    again = run_train(tmp_path, *arguments, "--resume", "--max-minutes", "0")
+    assert f"{step + 1} of 100000 steps" in again.stdout, again.stderr
+    assert "(time limit)" in again.stdout
+
+
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    data = make_pictures(tmp_path / "data", 4)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        arguments = [data, *SMALL, "--steps", "6", "--out", disk / "run", "--set", "validate_every=3"]
+        first = run_train(tmp_path, *arguments, "--max-minutes", "0")
+        assert first.returncode == 0, first.stderr
+        good = disk / "run" / "checkpoint-000000001" / "state.safetensors"
+        before = good.read_bytes()
+        filler = disk / "filler"
+        fill(filler)
+        second = run_train(tmp_path, *arguments, "--resume")
+        assert second.returncode == 1
+        assert "cannot write" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert good.read_bytes() == before
+        filler.unlink()
+        assert run_train(tmp_path, *arguments, "--resume").returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["{tmp}/empty"], 2, "holds no picture"),
+        (["{tmp}/nowhere"], 1, "does not exist"),
+        (["{tmp}/data", "--crop", "64"], 1, "smaller than the crop of 64"),
+        (["{tmp}/data", "--task", "sharpen"], 2, "unknown task 'sharpen'; known tasks are deblur"),
+        (["{tmp}/data", "--set", "momentum=1"], 2, "unknown recipe field momentum"),
+        (["{tmp}/data", "--resume"], 1, "has no checkpoint"),
+        (["{tmp}/data", "--precision", "fp16"], 2, "fp16 needs a CUDA device"),
+        (["{tmp}/data", "--init", "{tmp}/no.safetensors"], 1, "does not exist"),
+        (["{tmp}/data", "--batch", "3", "--set", "accumulate=2"], 2, "cannot be shared out"),
+    ],
+)
+def test_bad_input_gets_one_sentence(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    make_pictures(tmp_path / "data", 2)
+    (tmp_path / "empty").mkdir()
+    given = [*SMALL, "--out", str(tmp_path / "run"), *(argument.format(tmp=tmp_path) for argument in arguments)]
+    with pytest.raises(SerpentError, match=re.escape(message)) as caught:
+        train.main(given, standalone_mode=False)
+    assert caught.value.exit_code == code
