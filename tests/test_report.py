@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from serpent.files import sha256_file
 from serpent.manifest import FORMAT, FORMAT_VERSION
@@ -234,6 +236,16 @@ def test_differences_are_of_what_is_seen_and_amplified_alike() -> None:
     assert difference(Picture(a, hidden), Picture(b, hidden)).largest == 0
     white = np.ones_like(a)
     assert difference(Picture(white, hidden), Picture(white)).pixels.min() == 1  # as black shows
+
+
+def test_the_difference_on_the_page_is_amplified_as_stated(tmp_path: Path) -> None:
+    a = 0.9 * noise(20, 30, 3)
+    b = a + np.float32(0.02) * noise(20, 30, 3)
+    text = compose(finished(tmp_path, source=Picture(a), restored=Picture(b)), Against(None, None))
+    (data,) = re.findall(r'data-picture="input-result".*?base64,([^"]*)"', text)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(shown, np.rint(np.abs(a - b) * 32 * 255))
+    assert "The page shows differences 32 times their size" in text
 
 
 @pytest.mark.parametrize(
