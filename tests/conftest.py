@@ -42,7 +42,19 @@ def _missing_ffmpeg() -> str | None:
     return None if shutil.which("ffmpeg") else "no ffmpeg on the PATH"
 
 
-_MISSING = {"ffmpeg": _missing_ffmpeg, "cuda": _missing_cuda, "tensorrt": _missing_tensorrt, "plugin": _missing_plugin}
+def _missing_browser() -> str | None:
+    from browser import missing_browser
+
+    return missing_browser()
+
+
+_MISSING = {
+    "ffmpeg": _missing_ffmpeg,
+    "cuda": _missing_cuda,
+    "tensorrt": _missing_tensorrt,
+    "plugin": _missing_plugin,
+    "browser": _missing_browser,
+}
 
 
 @pytest.fixture(scope="session")
