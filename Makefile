@@ -37,20 +37,21 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plug
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps tritonclient==2.73.0
 	@touch $@
 
-demo: $(STAMP) ## Export a small network and restore a degraded photograph with it
+demo: $(STAMP) ## Degrade a photograph, export a network, restore the photograph with it
 	@mkdir -p $(DEMO)
-	$(BIN)/python examples/degraded_photo.py $(DEMO)/degraded.png --clean $(DEMO)/clean.png
-	$(BIN)/serpent-export --variant B --res 256 --out $(DEMO) --overwrite
-	$(BIN)/serpent-infer $(DEMO)/serpent-b-256-fp32.onnx $(DEMO)/degraded.png -o $(DEMO)/restored.png --overwrite
+	$(BIN)/python examples/photograph.py $(DEMO)/photograph.png
+	$(BIN)/serpent-degrade $(DEMO)/photograph.png $(DEMO)/degraded.png --task deblur --overwrite
+	$(BIN)/serpent-export --variant B --task deblur --res 256 --out $(DEMO) --overwrite
+	$(BIN)/serpent-infer $(DEMO)/serpent-b-256-fp32.onnx $(DEMO)/degraded.png -o $(DEMO)/restored.png \
+		--reference $(DEMO)/photograph.png --report $(DEMO)/index.html --overwrite
 	@echo
-	@echo "  photograph        $(DEMO)/clean.png"
+	@echo "  photograph        $(DEMO)/photograph.png"
 	@echo "  degraded          $(DEMO)/degraded.png (Gaussian blur, sigma 3 pixels, and noise, sigma 0.05)"
 	@echo "  network, ONNX     $(DEMO)/serpent-b-256-fp32.onnx"
 	@echo "  network, TensorRT $(DEMO)/serpent-b-256-fp32.plan (needs an NVIDIA RTX GPU)"
 	@echo "  manifest          $(DEMO)/serpent-b-256-fp32.json"
 	@echo "  result            $(DEMO)/restored.png"
-	@echo
-	@echo "The weights are untrained: the result shows that the whole path runs, not that it restores anything."
+	@echo "  all side by side  $(DEMO)/index.html (open it in a browser; it loads nothing from the network)"
 
 test: $(STAMP) ## Run all tests but the slow ones
 	$(PYTEST) -m "not slow"

@@ -270,7 +270,7 @@ def full(*_: object, **__: object) -> NoReturn:
 def test_a_full_disk(command: Command, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """The ONNX file is written first, the manifest last."""
     monkeypatch.setattr(Path, step, full)
-    answer = command.fail("--format", "onnx", code=1)
+    answer = command.fail("--format", "onnx", "--untrained", code=1)
     assert answer.startswith(f"cannot write into {command.out}: No space left on device\n")
 
 
@@ -281,12 +281,12 @@ def test_files_that_cannot_all_be_put_in_place_leave_none(command: Command, monk
         return full() if target == command.out / NAMES[1] else replace(path, target)
 
     monkeypatch.setattr(Path, "replace", fails_for_the_manifest)
-    assert "No space left on device" in command.fail("--format", "onnx", code=1)
+    assert "No space left on device" in command.fail("--format", "onnx", "--untrained", code=1)
 
 
 def test_a_full_temporary_folder(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.mkdtemp", full)
-    assert "No space left on device" in command.fail("--format", "onnx", code=1)
+    assert "No space left on device" in command.fail("--format", "onnx", "--untrained", code=1)
 
 
 @needs_rtx
