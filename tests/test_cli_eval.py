@@ -172,6 +172,7 @@ def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{data} --wiener-from {here}/bad", 1, "broken.png is no picture"),
         ("{data} --lpips-weights {here}/absent.safetensors", 1, "the LPIPS weights"),
         ("{data} --out {here}/bad", 2, "summary.json exists already"),
+        ("{data} --out {data}/report", 2, "report lies in"),
         ("{data} --out {here}/no/folder", 2, "no does not exist"),
         ("{data} --out {here}/bad/summary.json", 2, "summary.json exists already"),
     ],
