@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,19 @@ def _missing_ffmpeg() -> str | None:
     return None if shutil.which("ffmpeg") else "no ffmpeg on the PATH"
 
 
-_MISSING = {"ffmpeg": _missing_ffmpeg, "cuda": _missing_cuda, "tensorrt": _missing_tensorrt, "plugin": _missing_plugin}
+def _missing_browser() -> str | None:
+    from browser import missing_browser
+
+    return missing_browser()
+
+
+_MISSING = {
+    "ffmpeg": _missing_ffmpeg,
+    "cuda": _missing_cuda,
+    "tensorrt": _missing_tensorrt,
+    "plugin": _missing_plugin,
+    "browser": _missing_browser,
+}
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +96,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell without job control starts background jobs so, and whatever the tests start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     unknown = sorted(_required(config) - set(_MISSING))
     if unknown:
         raise pytest.UsageError(f"--require={','.join(unknown)}: known names are {', '.join(_MISSING)}")

@@ -75,6 +75,7 @@ def test_the_wheel_holds_the_packages_the_library_and_the_headers(wheel: Path) -
     assert "serpent/lib/cmake/serpent/serpentConfig.cmake" in names
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert {f"{package}/__init__.py" for package in PACKAGES} <= set(names)
+    assert {f"serpent_cli/report_page/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     strangers = [name for name in names if not name.startswith((*(f"{p}/" for p in PACKAGES), "serpent_restoration-"))]
     assert strangers == []

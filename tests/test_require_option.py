@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from browser import missing_browser
+
 CONFTEST = Path(__file__).with_name("conftest.py")
 
 ON_A_MACHINE_WITHOUT_CUDA = """
@@ -19,6 +21,10 @@ ON_A_MACHINE_WITH_CUDA = """
 import conftest
 conftest._MISSING["cuda"] = lambda: None
 """
+ON_A_MACHINE_WITHOUT_A_BROWSER = """
+import os
+os.environ["PATH"] = ""
+"""
 HARDWARE_TEST = """
 import pytest
 
@@ -28,11 +34,12 @@ def test_on_the_gpu():
 """
 
 
-def outcome(folder: Path, machine: str, *options: str) -> tuple[int, str]:
-    """Exit code and output of pytest on one hardware test, on a machine made up for it."""
+def outcome(folder: Path, machine: str, *options: str, needed: str = "cuda") -> tuple[int, str]:
+    """Exit code and output of pytest on one test with a need, on a machine made up for it."""
     shutil.copy(CONFTEST, folder / "conftest.py")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    require(name): as in the project\n")
-    (folder / "test_hardware.py").write_text(machine + HARDWARE_TEST)
+    markers = "markers =\n    require(name): as in the project\n"
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {CONFTEST.parent}\n{markers}")
+    (folder / "test_hardware.py").write_text(machine + HARDWARE_TEST.replace("cuda", needed))
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *options, "test_hardware.py"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return run.returncode, run.stdout + run.stderr
@@ -55,6 +62,17 @@ def test_with_the_hardware_the_test_runs(tmp_path: Path) -> None:
     code, output = outcome(tmp_path, ON_A_MACHINE_WITH_CUDA, "--require=cuda")
     assert code == 0
     assert "1 passed" in output
+
+
+def test_a_browser_is_one_of_the_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setenv("PATH", "")
+    reason = missing_browser()
+    assert reason is not None
+    assert reason.startswith("no Chromium with its chromedriver on the PATH; apt-get install")
+    code, output = outcome(tmp_path, ON_A_MACHINE_WITHOUT_A_BROWSER, "--require=browser,ffmpeg", needed="browser")
+    assert code == 1
+    assert "--require=browser: " in output
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda,nonsense"])

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("serpent", "export", "cli", "plugins", "tests", "examples", "benchmarks", "cmake", "docs", ".ci")
-SOURCE_SUFFIXES = {".py", ".cpp", ".c", ".h", ".hpp", ".cu", ".cuh", ".cmake"}
+SOURCE_SUFFIXES = {".py", ".cpp", ".c", ".h", ".hpp", ".cu", ".cuh", ".cmake", ".js", ".css", ".html"}
 MAX_LINES = 400
 
 TEXTS = [

@@ -142,7 +142,7 @@ def test_activations_computed_again_change_no_bit(pictures: Photographs, tmp_pat
         run(pictures, tmp_path / "plain", dataclasses.replace(RECIPE, network="training:plain"), machine=machine)
 
 
-@pytest.mark.parametrize(("loss", "optimizer"), [("l1", "adamw"), ("charbonnier", "adam")])
+@pytest.mark.parametrize(("loss", "optimizer"), [("l1", "adamw"), ("charbonnier", "adam"), ("psnr", "adam")])
 def test_other_losses_and_optimisers_learn_too(
     pictures: Photographs, tmp_path: Path, loss: str, optimizer: str
 ) -> None:

@@ -19,12 +19,14 @@ class Against:
     Attributes:
         target: where to show the picture and its result side by side, or None.
         reference: what the picture should be, or None.
+        truth: the reference, once read.
+        found: how close "picture" and "restored" are to it, once measured.
     """
 
     target: Path | None
     reference: Path | None
-    _truth: Picture | None = None
-    _found: dict[str, Closeness] = field(default_factory=dict)
+    truth: Picture | None = field(default=None, init=False)
+    found: dict[str, Closeness] = field(default_factory=dict, init=False)
 
     def prepare(self, source: Picture, options: BatchOptions) -> None:
         """Fail early where it will fail at all; measure the picture itself.
@@ -39,30 +41,33 @@ class Against:
         if self.target is not None:
             check_picture_target(self.target, overwrite=options.overwrite)
         if self.reference is not None:
-            self._truth = read_picture(self.reference, max_pixels=options.max_pixels)
-            self._found["picture"] = closeness(self._truth.pixels, source.pixels)
+            self.truth = read_picture(self.reference, max_pixels=options.max_pixels)
+            self.found["picture"] = closeness(self.truth, source)
 
-    def write(self, source: Picture, restored: Picture, *, overwrite: bool) -> None:
-        """Measure the result, and write the comparison."""
+    def write(self, source: Picture, restored: Picture, *, overwrite: bool) -> tuple[str, ...]:
+        """Measure the result, and write the comparison; what its format cannot keep, as one-line remarks."""
         from serpent.pictures import write_picture
         from serpent.pictures.compare import closeness, side_by_side
 
-        if self._truth is not None:
-            self._found["restored"] = closeness(self._truth.pixels, restored.pixels)
-        if self.target is not None:
-            shown = [source.pixels, restored.pixels, *([] if self._truth is None else [self._truth.pixels])]
-            write_picture(self.target, side_by_side(shown), overwrite=overwrite)
+        if self.truth is not None:
+            self.found["restored"] = closeness(self.truth, restored)
+        if self.target is None:
+            return ()
+        shown = [source, restored, *([] if self.truth is None else [self.truth])]
+        return write_picture(self.target, side_by_side(shown), overwrite=overwrite)
 
     def figures(self) -> dict[str, Any]:
         """For ``--json``; PSNR null where pictures are equal."""
         figures: dict[str, Any] = {} if self.target is None else {"compare": str(self.target)}
-        for name, found in self._found.items():
+        for name, found in self.found.items():
             decibels = None if found.psnr == float("inf") else round(found.psnr, 4)
             figures[f"{name}_psnr"] = decibels
             figures[f"{name}_ssim"] = None if found.ssim is None else round(found.ssim, 6)
+        if self.found:
+            figures["measured_over"] = next(iter(self.found.values())).grounds or "colours"
         return figures
 
     def lines(self) -> list[str]:
         """For people."""
-        lines = [f"{name} against {self.reference}: {found}" for name, found in self._found.items()]
+        lines = [f"{name} against {self.reference}: {found}" for name, found in self.found.items()]
         return lines if self.target is None else [*lines, f"side by side: {self.target}"]

@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Of one picture: what it should be. Says PSNR and SSIM, and --compare shows it too.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Of one picture: write a page (.html) with both, their difference, timings, engine and parity.",
+)
 @click.option("--raw", metavar="WxH[:FORMAT[:RATE]]", help="With -: frames without a header, by FFmpeg's names.")
 @click.option("--out-dir", type=click.Path(path_type=Path), help="Folder of results; the tree of folders is kept.")
 @click.option("--suffix", help="Added to the name of a result. Default: _restored, and none with --out-dir.")
@@ -70,6 +75,7 @@ def infer(
     output: Path | None,
     compare: Path | None,
     reference: Path | None,
+    report: Path | None,
     raw: str | None,
     device: str,
     scan: Scan | None,
@@ -100,6 +106,10 @@ def infer(
     def opened(on: str) -> Session:
         return open_session(model, on, scan=scan, threads=threads, allow_native_code=native_code, precision=precision)
 
+    shown = any(path is not None for path in (compare, reference, report))
+    if shown and (one is None or str(one) == "-"):
+        context = click.get_current_context()
+        raise click.UsageError("--compare, --reference and --report are for one picture", context)
     if one is not None and str(one) == "-":
         return _restore_stream(raw, options, lambda: opened(device), as_json=as_json)
     if raw is not None:
@@ -107,13 +117,11 @@ def infer(
     if one is not None:
         _check_picture(one, model)
         against = Against(compare, reference)
-        _restore_one(model, one, output, options, lambda: opened(device), against, as_json=as_json)
+        _restore_one(model, one, output, options, lambda: opened(device), against, report, as_json=as_json)
         return 0
 
     from serpent_cli.infer_many import run_many
 
-    if compare is not None or reference is not None:
-        raise click.UsageError("--compare and --reference are for one picture", click.get_current_context())
     jobs = _jobs(model, pictures, output, chosen)
     with contextlib.ExitStack() as stack:
         with activity(f"loading {model.name}"):
@@ -169,34 +177,45 @@ def _restore_one(
     options: BatchOptions,
     opened: Callable[[], Session],
     against: Against,
+    report: Path | None,
     *,
     as_json: bool,
 ) -> None:
     from serpent.pictures import check_picture_target, read_picture, write_picture
     from serpent.pictures.jobs import Targets
+    from serpent.runtime.inspection import inspect_file
     from serpent.runtime.restoration import restore_picture
+    from serpent_cli.report import Finished, check_report_target, write_report
 
     target = Targets().of(picture, picture.parent) if output is None else output
-    _check_distinct(picture, target, against.target)
+    _check_distinct(picture, against.reference, target, against.target, report)
     # What can fail at once fails before the model is loaded.
     check_picture_target(target, overwrite=options.overwrite)
+    if report is not None:
+        check_report_target(report, overwrite=options.overwrite)
     source = read_picture(picture, max_pixels=options.max_pixels)
     against.prepare(source, options)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
             loaded = time.perf_counter()
+            info = session.info
+            described = None if report is None else inspect_file(info.path)
             progress.stage(f"restoring {picture.name}")
+            begun = time.perf_counter()
             restored = restore_picture(
                 session, source, on_tile=progress.tile, tiling=options.tiling, self_ensemble=options.self_ensemble
             )
-            seconds = time.perf_counter() - loaded
-            info = session.info
+            seconds = time.perf_counter() - begun
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
-    against.write(source, restored, overwrite=options.overwrite)
+    lost = against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
-    notes = (*restored.notes, *dropped, *info.notes, *untrained)
+    notes = (*restored.notes, *dropped, *lost, *info.notes, *untrained)
+    if report is not None and described is not None:
+        times = (loaded - start, seconds)
+        done = Finished(picture, target, source, restored, info, described, *times, options.encoding.resize, notes)
+        write_report(report, done, against, overwrite=options.overwrite)
     if as_json:
         show_json(
             {
@@ -212,6 +231,7 @@ def _restore_one(
                 "load_seconds": round(loaded - start, 3),
                 "seconds": round(seconds, 3),
                 **against.figures(),
+                **({} if report is None else {"report": str(report)}),
                 "notes": list(notes),
             }
         )
@@ -220,6 +240,8 @@ def _restore_one(
     click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
     for line in against.lines():
         click.echo(line)
+    if report is not None:
+        click.echo(f"report: {report}")
     for note in notes:
         click.echo(f"note: {note}")
 
@@ -228,8 +250,8 @@ _MODEL_SUFFIXES = (".safetensors", ".onnx", ".plan")
 _UNTRAINED = "the weights of this model are untrained: the result is no restoration"
 
 
-def _check_distinct(picture: Path, *written: Path | None) -> None:
-    """Refuse to write two things, or a result and its picture, into one file."""
+def _check_distinct(picture: Path, reference: Path | None, *written: Path | None) -> None:
+    """Refuse to write two things into one file, or anything over what is read."""
     from serpent.errors import UsageError
 
     taken = {os.path.realpath(picture)}
@@ -238,8 +260,10 @@ def _check_distinct(picture: Path, *written: Path | None) -> None:
             raise UsageError(
                 f"{path} is the picture itself", hint="add --in-place, without --output, to replace it by its result"
             )
+        if reference is not None and os.path.realpath(path) == os.path.realpath(reference):
+            raise UsageError(f"{path} is the reference", hint="give each output a name of its own")
         if os.path.realpath(path) in taken:
-            raise UsageError(f"{path} is named twice", hint="choose another name for --compare")
+            raise UsageError(f"{path} is named twice", hint="give each output a name of its own")
         taken.add(os.path.realpath(path))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, PictureError, UsageError
 from serpent.files import check_writable_target, written_aside
-from serpent.pictures.formats import FLOAT_DEPTH, Carried, Format, format_of, known_suffixes
+from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Carried, Format, format_of, known_suffixes
 from serpent.pictures.picture import Picture
 from serpent.pictures.resize import parse_size, resized
 
@@ -115,6 +115,14 @@ def write_picture(
             aside.write_bytes(encoded)
     dropped = _dropped(picture, target, depth, gray=samples.shape[-1] < 3, encoding=encoding)
     return tuple(f"{path.name}: {target.name} cannot keep {what}" for what in dropped)
+
+
+def encoded_png(picture: Picture) -> bytes:
+    """An 8-bit PNG file in memory, with all that travels along."""
+    from serpent.pictures.vips import encode
+
+    (target,) = (each for each in FORMATS if each.name == "PNG")
+    return encode(_quantise(_channels(picture, target), 8), 8, target, picture, Encoding())
 
 
 def _check_pixels(picture: Picture) -> None:

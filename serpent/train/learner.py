@@ -236,6 +236,8 @@ def _loss(difference: Tensor, kind: str) -> Tensor:
         return difference.square().mean()
     if kind == "l1":
         return difference.abs().mean()
+    if kind == "psnr":
+        return 10 * (difference.square().mean(dim=(1, 2, 3)) + _EPSILON).log10().mean()
     return (difference.square() + _EPSILON).sqrt().mean()
 
 

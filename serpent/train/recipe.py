@@ -16,7 +16,7 @@ from serpent.errors import UsageError
 _CHOICES = {
     "optimizer": ("adam", "adamw"),
     "schedule": ("constant", "cosine"),
-    "loss": ("l2", "l1", "charbonnier"),
+    "loss": ("l2", "l1", "charbonnier", "psnr"),
     "precision": ("fp32", "bf16", "fp16"),
 }
 
@@ -42,7 +42,8 @@ class Recipe:
         warmup: steps in which the rate rises linearly to ``learning_rate``.
         weight_decay: of adamw (decoupled) or adam (added to the gradient).
         clip: largest L2 norm of the whole gradient; 0 for no limit.
-        loss: "l2" (mean squared error), "l1", or "charbonnier" (sqrt(e^2 + 1e-6)).
+        loss: "l2" (mean squared error), "l1", "charbonnier" (sqrt(e^2 + 1e-6)), or "psnr" (mean over crops of 10 log10
+            of the mean squared error, decibels: a busy picture then counts no more than a smooth one).
         ema: decay of the moving average of the weights, which is what is validated and kept; 0 for none.
         precision: "fp32", or autocast to "bf16" or "fp16" (CUDA); the scan's state stays f32.
         augment: mirror and turn crops at random (8 ways).
@@ -68,7 +69,7 @@ class Recipe:
     warmup: int = 0
     weight_decay: float = 0.0
     clip: float = 0.0
-    loss: Literal["l2", "l1", "charbonnier"] = "l2"
+    loss: Literal["l2", "l1", "charbonnier", "psnr"] = "l2"
     ema: float = 0.999
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     augment: bool = True
