@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import Exported
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -146,6 +147,20 @@ def test_a_checkpoint_of_serpent(
 
     expected = evaluate(restore, Pairs(data, "deblur", 0, 32, 2))
     assert summary["means"]["model"]["psnr"] == pytest.approx(expected.mean("model").psnr, abs=1e-3)
+
+
+def test_an_export_is_measured_on_the_pictures_of_its_checkpoint(
+    exported: Exported, data: Path, leave: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for model in (exported.checkpoint, exported.onnx):
+        assert leave(model, data, "--task", "denoise", "--limit", 1, "--device", "cpu", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [each["backend"] for each in found] == ["torch", "onnxruntime"]
+    assert found[0]["degraded_sha256"] == found[1]["degraded_sha256"]
+    assert found[0]["means"]["degraded"] == found[1]["means"]["degraded"]
+    # What an export may cost at most.
+    assert found[0]["means"]["model"]["psnr"] == pytest.approx(found[1]["means"]["model"]["psnr"], abs=0.02)
 
 
 @pytest.fixture
