@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import Exported
 from numpy.typing import NDArray
 from PIL import Image
 
+from exported import Exported
 from serpent.evaluation import Pairs, evaluate, fit_wiener
 from serpent.evaluation.report import summarise, write_rows
 from serpent.evaluation.scores import Evaluation, Row, Scores
@@ -150,11 +150,12 @@ def test_a_checkpoint_of_serpent(
 
 
 def test_an_export_is_measured_on_the_pictures_of_its_checkpoint(
-    exported: Exported, data: Path, leave: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    exported: Exported, tmp_path: Path, leave: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    data = saved(tmp_path, "a.png", height=70, width=80)
     found = []
     for model in (exported.checkpoint, exported.onnx):
-        assert leave(model, data, "--task", "denoise", "--limit", 1, "--device", "cpu", "--json") == 0
+        assert leave(model, data, "--task", "denoise", "--crop", 64, "--device", "cpu", "--json") == 0
         found.append(json.loads(capsys.readouterr().out))
     assert [each["backend"] for each in found] == ["torch", "onnxruntime"]
     assert found[0]["degraded_sha256"] == found[1]["degraded_sha256"]
