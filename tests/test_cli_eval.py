@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from exported import Exported
 from serpent.evaluation import Pairs, evaluate, fit_wiener
 from serpent.evaluation.report import summarise, write_rows
 from serpent.evaluation.scores import Evaluation, Row, Scores
@@ -148,6 +149,21 @@ def test_a_checkpoint_of_serpent(
     assert summary["means"]["model"]["psnr"] == pytest.approx(expected.mean("model").psnr, abs=1e-3)
 
 
+def test_an_export_is_measured_on_the_pictures_of_its_checkpoint(
+    exported: Exported, tmp_path: Path, leave: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = saved(tmp_path, "a.png", height=70, width=80)
+    found = []
+    for model in (exported.checkpoint, exported.onnx):
+        assert leave(model, data, "--task", "denoise", "--crop", 64, "--device", "cpu", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert [each["backend"] for each in found] == ["torch", "onnxruntime"]
+    assert found[0]["degraded_sha256"] == found[1]["degraded_sha256"]
+    assert found[0]["means"]["degraded"] == found[1]["means"]["degraded"]
+    # What an export may cost at most.
+    assert found[0]["means"]["model"]["psnr"] == pytest.approx(found[1]["means"]["model"]["psnr"], abs=0.02)
+
+
 @pytest.fixture
 def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -172,6 +188,7 @@ def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{data} --wiener-from {here}/bad", 1, "broken.png is no picture"),
         ("{data} --lpips-weights {here}/absent.safetensors", 1, "the LPIPS weights"),
         ("{data} --out {here}/bad", 2, "summary.json exists already"),
+        ("{data} --out {data}/report", 2, "report lies in"),
         ("{data} --out {here}/no/folder", 2, "no does not exist"),
         ("{data} --out {here}/bad/summary.json", 2, "summary.json exists already"),
     ],

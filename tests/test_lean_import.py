@@ -79,7 +79,9 @@ def test_configuration_needs_no_numpy() -> None:
     assert not loaded & (HEAVY | {"numpy"})
 
 
-@pytest.mark.parametrize("module", ["serpent.runtime", "serpent.native", "serpent.metrics", "serpent.manifest"])
+@pytest.mark.parametrize(
+    "module", ["serpent.runtime", "serpent.native", "serpent.metrics", "serpent.manifest", "serpent.evaluation"]
+)
 def test_the_runtime_imports_without_any_extra(module: str) -> None:
     assert not top_level_modules_after(f"import {module}") & HEAVY
 

@@ -87,7 +87,7 @@ def evaluate(
     pairs = Pairs(data, task, seed, crop, limit)
     training = [Pairs(folder, task, seed) for folder in wiener_from]
     if out is not None:
-        _check_folder(out, overwrite=overwrite)
+        _check_folder(out, data, overwrite=overwrite)
     distance = _distance(lpips_weights)
     with activity("reading the pictures") as now:
         _check_pairs(pairs, training, border, with_lpips=distance is not None)
@@ -141,9 +141,12 @@ def _opener(model: Path) -> Callable[..., AbstractContextManager[Restorer]]:
     return open_restorer
 
 
-def _check_folder(out: Path, *, overwrite: bool) -> None:
+def _check_folder(out: Path, data: Path, *, overwrite: bool) -> None:
+    from serpent.errors import UsageError
     from serpent.files import check_writable_target
 
+    if out.resolve().is_relative_to(data.resolve()):
+        raise UsageError(f"{out} lies in {data}: the sheet would be one of its pictures", hint="choose another folder")
     # A folder that is not there yet can be made where a file could.
     for path in [out / name for name in (_ROWS, _SUMMARY, _SHEET)] if out.is_dir() else [out]:
         check_writable_target(path, overwrite=overwrite and out.is_dir())

@@ -121,12 +121,9 @@ def _mean_of_colours(correlation: NDArray[Any]) -> NDArray[Any]:
 def _spectra(pair: Pair) -> Iterator[tuple[NDArray[np.complex128], NDArray[np.complex128]]]:
     """Of the target's and the degraded picture's blocks, row by row, each (n, 3, BLOCK, BLOCK / 2 + 1)."""
     height, width, _ = pair.target.shape
-    # float32 pictures, float64 spectra: sums over thousands of blocks.
-    both = [
-        pad(each, max(height, BLOCK), max(width, BLOCK)).astype(np.float64) for each in (pair.target, pair.degraded)
-    ]
+    both = [pad(each, max(height, BLOCK), max(width, BLOCK)) for each in (pair.target, pair.degraded)]
     hann = np.hanning(BLOCK + 2)[1:-1]
-    window = np.outer(hann, hann)[..., None]
+    window = np.outer(hann, hann)[..., None]  # float64, as everything after it: sums over thousands of blocks
     height, width, _ = both[0].shape
     for top in _starts(height):
         rows = [each[top : top + BLOCK] for each in both]
