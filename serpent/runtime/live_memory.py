@@ -1,0 +1,83 @@
+"""Bytes that one run takes, from the tensors of the network that live at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from serpent.config import NUM_DIRECTIONS, SerpentConfig
+
+_F32 = 4
+_SCAN_TILE_BYTES = 256
+"""Of one pixel: the f32 sums of a thread's tile of channels, where y has 16 bits (``plugins/src/cpu/scan_cpu.cpp``)."""
+
+_HEAP_SHARE = 0.8
+_HEAP_MOST = 4 << 25
+"""glibc keeps freed blocks of up to 32 MiB on its heap, where the next tensor does not always fit into the holes. What
+they hold was measured on B and H from 128x128 to 1792x1792 (glibc 2.36, one thread): 0.4 to 1 times the live tensors,
+and about four of the largest blocks at most. Larger blocks are mapped, and give back every byte."""
+
+
+def run_bytes(
+    config: SerpentConfig,
+    batch: int,
+    height: int,
+    width: int,
+    *,
+    itemsize: int,
+    runtime: Literal["torch", "onnxruntime"],
+    threads: int = 1,
+    heap: bool = True,
+) -> int:
+    """Most bytes that one run holds at a time, weights and the image in f32 not among them.
+
+    Args:
+        config: the network.
+        batch: pictures of the run.
+        height: of each, in pixels.
+        width: of each, in pixels.
+        itemsize: bytes of a number inside the network.
+        runtime: what runs it; the two drop their tensors at different moments.
+        threads: of the scan.
+        heap: add what glibc's heap holds beside the tensors; False on a GPU.
+    """
+    steps = _torch_steps if runtime == "torch" else _onnx_steps
+    patches = batch * height * width // config.patch_size**2
+    most, skips = 0, 0.0
+    for scale in range(config.num_scales + 1):
+        pixels = patches >> (2 * scale)
+        channels = config.channels(scale)
+        numbers = max(steps(config, channels))
+        sums = _SCAN_TILE_BYTES * threads if itemsize == 2 else 0
+        most = max(most, int(skips + pixels * (itemsize * numbers + sums)))
+        skips += pixels * channels * itemsize
+    # At the end: the head's pixels, in order, and added to the image.
+    image = batch * height * width * config.in_channels
+    most = max(most, image * (2 * itemsize + 2 * _F32))
+    return most + (min(int(_HEAP_SHARE * most), _HEAP_MOST) if heap else 0)
+
+
+def _torch_steps(config: SerpentConfig, c: int) -> Iterator[int]:
+    """Numbers of a pixel that live at the widest moments of a block: its input twice (of this block and of the stack),
+    the norm's result, and what is named here (``serpent/model/blocks.py``).
+    """
+    inner, columns = config.ssm_expand * c, _columns(config, c)
+    yield 3 * c + 2 * inner + inner + inner  # in_proj's result, the convolution's input in its own order, its result
+    yield 3 * c + inner + inner + columns + inner  # gate, x, x_dbl, y
+    yield 3 * c + 3 * inner  # gate, y, its norm
+    yield 3 * c + config.mlp_width(c) + c
+    yield 6 * c  # skip, features, both in a row, their mix
+
+
+def _onnx_steps(config: SerpentConfig, c: int) -> Iterator[int]:
+    """As for torch, of the segment between two scans, whose inputs (y, gate, features) live until it is done."""
+    inner, columns, hidden = config.ssm_expand * c, _columns(config, c), config.mlp_width(c)
+    # The norm of y and its product with the gate are still there when the MLP has its hidden values before and after
+    # GELU: seen step by step in ONNX Runtime 1.31.
+    yield 2 * inner + c + 2 * inner + c + 2 * hidden
+    yield 2 * inner + c + 2 * inner + c + 4 * inner  # in_proj's result, whole and split
+    yield 4 * inner + columns + c
+
+
+def _columns(config: SerpentConfig, c: int) -> int:
+    return NUM_DIRECTIONS * (config.dt_rank(c) + 2 * config.state_size(c))
