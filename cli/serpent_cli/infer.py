@@ -14,6 +14,7 @@ import click
 
 from serpent_cli.comparison import Against
 from serpent_cli.console import activity, show_json
+from serpent_cli.memory_lines import MemoryLines
 from serpent_cli.options import json_option, native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
 
@@ -182,16 +183,23 @@ def _restore_one(
     check_picture_target(target, overwrite=options.overwrite)
     source = read_picture(picture, max_pixels=options.max_pixels)
     against.prepare(source, options)
+    memory = MemoryLines(quiet=as_json)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
             loaded = time.perf_counter()
             progress.stage(f"restoring {picture.name}")
             restored = restore_picture(
-                session, source, on_tile=progress.tile, tiling=options.tiling, self_ensemble=options.self_ensemble
+                session,
+                source,
+                on_tile=progress.tile,
+                tiling=options.tiling,
+                self_ensemble=options.self_ensemble,
+                on_plan=memory.planned,
             )
             seconds = time.perf_counter() - loaded
             info = session.info
+            memory.measured(session)
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
@@ -211,6 +219,7 @@ def _restore_one(
                 "weights": info.weights,
                 "load_seconds": round(loaded - start, 3),
                 "seconds": round(seconds, 3),
+                "memory": memory.figures(),
                 **against.figures(),
                 "notes": list(notes),
             }
@@ -218,7 +227,7 @@ def _restore_one(
         return
     how = f"{info.backend} on {info.device}, {info.scan} scan"
     click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
-    for line in against.lines():
+    for line in (*memory.lines(), *against.lines()):
         click.echo(line)
     for note in notes:
         click.echo(f"note: {note}")

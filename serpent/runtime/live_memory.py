@@ -11,11 +11,14 @@ _F32 = 4
 _SCAN_TILE_BYTES = 256
 """Of one pixel: the f32 sums of a thread's tile of channels, where y has 16 bits (``plugins/src/cpu/scan_cpu.cpp``)."""
 
-_HEAP_SHARE = 0.8
-_HEAP_MOST = 4 << 25
-"""glibc keeps freed blocks of up to 32 MiB on its heap, where the next tensor does not always fit into the holes. What
-they hold was measured on B and H from 128x128 to 1792x1792 (glibc 2.36, one thread): 0.4 to 1 times the live tensors,
-and about four of the largest blocks at most. Larger blocks are mapped, and give back every byte."""
+_HEAP = {"torch": (0.8, 128 << 20), "onnxruntime": (2.0, 80 << 20)}
+"""What glibc's heap holds beside the tensors: a share of theirs, up to a bound in bytes.
+
+Freed blocks of up to 32 MiB stay on the heap, where the next tensor does not always fit into the holes; larger ones are
+mapped and given back whole. Measured on x86-64 with glibc 2.36 and one thread, B and H from 128x128 to 1792x1792 in
+PyTorch 2.13 (0.4 to 1.1 of the tensors) and B from 256x256 to 1024x1024 in ONNX Runtime 1.31, whose session gives the
+heap back between segments (:data:`serpent.runtime.memory.HELD_FREE`).
+"""
 
 
 def run_bytes(
@@ -54,12 +57,14 @@ def run_bytes(
     # At the end: the head's pixels, in order, and added to the image.
     image = batch * height * width * config.in_channels
     most = max(most, image * (2 * itemsize + 2 * _F32))
-    return most + (min(int(_HEAP_SHARE * most), _HEAP_MOST) if heap else 0)
+    share, bound = _HEAP[runtime]
+    return most + (min(int(share * most), bound) if heap else 0)
 
 
 def _torch_steps(config: SerpentConfig, c: int) -> Iterator[int]:
-    """Numbers of a pixel that live at the widest moments of a block: its input twice (of this block and of the stack),
-    the norm's result, and what is named here (``serpent/model/blocks.py``).
+    """Numbers of a pixel that live at the widest moments of a block (``serpent/model/blocks.py``).
+
+    Always: the inputs of this block and of the stack, and the norm's result.
     """
     inner, columns = config.ssm_expand * c, _columns(config, c)
     yield 3 * c + 2 * inner + inner + inner  # in_proj's result, the convolution's input in its own order, its result

@@ -86,8 +86,8 @@ def _field(path: Path, name: str, unit: int = 1024) -> int | None:
 
 class _MallInfo(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
     ]
 
 
@@ -97,6 +97,16 @@ def _mallinfo() -> Callable[[], _MallInfo] | None:
     if function is not None:
         function.restype = _MallInfo
     return function  # type: ignore[no-any-return]
+
+
+HELD_FREE = 64 << 20
+"""What the allocator may keep for the next tensor of a run: taking it back costs the time to clear its pages."""
+
+
+def give_back_heap() -> None:
+    """Return the heap's free pages to the system, where glibc holds more than :data:`HELD_FREE`."""
+    if _held_free() > HELD_FREE:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _held_free() -> int:

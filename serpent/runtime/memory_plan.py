@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from serpent.padding import round_up
 from serpent.runtime.session import Session
@@ -37,7 +37,9 @@ PlanCallback = Callable[[MemoryPlan], None]
 """Called before a run."""
 
 
-def plan_memory(session: Session, height: int, width: int, tiling: Tiling, *, self_ensemble: bool = False) -> MemoryPlan:
+def plan_memory(
+    session: Session, height: int, width: int, tiling: Tiling, *, self_ensemble: bool = False
+) -> MemoryPlan:
     """Predict the peak of restoring one picture, and choose tiles where it would exceed the free memory.
 
     Args:
@@ -56,11 +58,11 @@ def plan_memory(session: Session, height: int, width: int, tiling: Tiling, *, se
             return None
         tile, picture = batch * rows * columns * _IMAGE, height * width * _IMAGE
         ragged = (height % session.info.profile.multiple or width % session.info.profile.multiple) != 0
-        # While the network runs: the picture padded, its result so far, and this run's image. Afterwards: the run's
-        # result, and the copies that are blended, clipped and given back.
+        # While the network runs: the picture padded, its result so far, and this run's image. Afterwards: also the
+        # run's result and the copy that is blended; at last what is clipped.
         held = picture * (bool(ragged) + (rows < height or columns < width) + 3 * self_ensemble)
         on_gpu = session.info.device != "cpu"
-        return network + 2 * tile if on_gpu else max(held + tile + network, held + 3 * picture + 2 * tile)
+        return network + 2 * tile if on_gpu else max(held + tile + network, held + picture + 3 * tile)
 
     extra = needed(tiling)
     memory = session.memory()  # after the first prediction, for which a session may load what its first run would
@@ -70,30 +72,31 @@ def plan_memory(session: Session, height: int, width: int, tiling: Tiling, *, se
     if tiling.tile != "auto" or memory.free is None or extra <= MARGIN * memory.free:
         return whole
     limit = MARGIN * memory.free
-    smaller = _largest(session, max(height, width), lambda tile: (needed(replace(tiling, tile=tile)) or 0) <= limit)
+
+    def needed_tile(tile: int) -> int | None:
+        below_profile = any(tile < axis.min for axis in (session.info.profile.height, session.info.profile.width))
+        return None if below_profile else needed(Tiling(tile, 0))
+
+    smaller = _largest(session, max(height, width), lambda tile: (needed_tile(tile) or 0) <= limit)
     if smaller is None:
         return whole
     overlap = tiling.overlap if tiling.overlap is not None and tiling.overlap < smaller else None
     cut = Tiling(smaller, overlap)
     note = f"tiles of {smaller} pixels: the whole picture would take {_size(extra)}, {_size(memory.free)} are free"
-    return MemoryPlan(cut, max(memory.peak, memory.used + (needed(cut) or 0)), memory.free, note)
+    return MemoryPlan(cut, max(memory.peak, memory.used + (needed_tile(smaller) or 0)), memory.free, note)
 
 
 def _largest(session: Session, side: int, fits: Callable[[int], bool]) -> int | None:
     """The largest tile below ``side`` that the model takes and that fits; None where none does."""
-    profile = session.info.profile
-    step = round_up(LEAST_TILE, profile.multiple)
-    below, above = 0, -(-side // step)  # in steps: the first fits, the second does not
+    sizes = (session.info.profile.height, session.info.profile.width)
+    step = round_up(LEAST_TILE, session.info.profile.multiple)
+    most = min([side - 1, *(axis.max for axis in sizes if axis.max is not None)])
+    below, above = 0, most // step + 1  # in steps: the first fits, the second does not
     while above - below > 1:
         middle = (below + above) // 2
-        below, above = (middle, above) if fits_profile(session, middle * step) and fits(middle * step) else (below, middle)
+        below, above = (middle, above) if fits(middle * step) else (below, middle)
     tile = below * step
-    return tile if tile > 0 and fits_profile(session, tile) else None
-
-
-def fits_profile(session: Session, tile: int) -> bool:
-    """Whether the model takes tiles of ``tile`` pixels."""
-    return tile in session.info.profile.height and tile in session.info.profile.width
+    return tile if tile > 0 and all(tile in axis for axis in sizes) else None
 
 
 def _size(size: int) -> str:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, UsageError
 from serpent.runtime.border import from_border, to_border
-from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.live_memory import run_bytes
+from serpent.runtime.memory import give_back_heap
+from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
 from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
 from serpent.runtime.onnx_twins import f32_twin
@@ -195,6 +196,7 @@ class _SplitRunner:
                 segments += time.perf_counter() - begin
             for name in dead:
                 del values[name]
+            give_back_heap()
         restored: NDArray[Any] = values["restored"].numpy()
         self._times.segments, self._times.scans = segments, scans
         self._times.total = time.perf_counter() - start
@@ -202,16 +204,11 @@ class _SplitRunner:
 
 
 def _run_segment(session: Any, step: Segment, values: dict[str, Any]) -> dict[str, Any]:
-    binding = session.io_binding()
-    for name in step.inputs:
-        binding.bind_ortvalue_input(name, values[name])
-    for name in step.outputs:
-        binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
-    # run_with_ort_values would give references into one vector, which lives, with all it holds, as long as the last
-    # of them: the shapes that the decoder reads kept the encoder's tensors. An index gives a value of its own.
-    vector = binding.get_outputs_as_ortvaluevector()
-    return {name: ort.OrtValue(vector[index]) for index, name in enumerate(step.outputs)}
+    results = session.run_with_ort_values(list(step.outputs), {name: values[name] for name in step.inputs})
+    # These refer into one vector, which lives, with all it holds, as long as the last of them: the shapes that the
+    # decoder reads would keep the encoder's tensors. Arrays over the same memory are independent of each other.
+    arrays = [result.numpy() for result in results]
+    return {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in zip(step.outputs, arrays, strict=True)}
 
 
 def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
