@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -115,7 +116,7 @@ def _near(side: int, tile: int, overlap: int) -> NDArray[np.bool_]:
     near = np.zeros(side, bool)
     if side > tile:
         starts = plan_axis(side, tile, overlap).starts
-        for left, right in zip(starts, starts[1:], strict=False):
+        for left, right in itertools.pairwise(starts):
             near[max(0, right - NEAR) : left + tile + NEAR] = True
     return near
 
@@ -141,11 +142,12 @@ def compare(
 
 def table(report: dict[str, Any]) -> str:
     """The rows as markdown."""
+    change = report["rms_change_of_the_pictures"]
     lines = [
         f"# Tiles against whole pictures, {report['date'][:10]}",
         "",
-        f"{report['machine']['cpu']}, PyTorch {report['versions']['torch']}. Weights: {report['weights']}; they change the "
-        f"pictures by {report['rms_change_of_the_pictures']} steps rms.",
+        f"{report['machine']['cpu']}, PyTorch {report['versions']['torch']}.",
+        f"Weights: {report['weights']}; they change the pictures by {change} steps rms.",
         f"Differences in 8-bit steps; seams: up to {report['near']} pixels from where tiles meet or are blended.",
         "",
         "| tile | overlap | seams, mean | seams, max | elsewhere, mean | elsewhere, max |",
