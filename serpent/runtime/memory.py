@@ -96,7 +96,7 @@ def _mallinfo() -> Callable[[], _MallInfo] | None:
     function = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if function is not None:
         function.restype = _MallInfo
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 HELD_FREE = 64 << 20

@@ -112,12 +112,12 @@ class Session(ABC):
             (B, 3, H, W) float32.
         """
 
-    def run_bytes(self, batch: int, height: int, width: int) -> int | None:
+    def run_bytes(self, batch: int, height: int, width: int) -> int | None:  # noqa: ARG002 (for backends that know)
         """Bytes that :meth:`run` takes on the session's device at its peak, beyond :meth:`memory` and the image.
 
         None where that is not known for this backend.
         """
-        del batch, height, width
+        return None
 
     def memory(self) -> Memory:
         """Memory of the device that the network runs on; on the CPU that of this process."""
