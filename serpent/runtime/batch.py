@@ -150,8 +150,16 @@ def _restore(
         return Outcome(job, notes=picture.notes, error=error), None
     height, width, _ = restored.pixels.shape
     seconds = time.perf_counter() - start
-    memory = {"predicted_peak": plans[0].predicted, "measured_peak": session.memory().peak}
-    return Outcome(job, width, height, seconds, restored.notes, **memory), restored
+    outcome = Outcome(
+        job,
+        width,
+        height,
+        seconds,
+        restored.notes,
+        predicted_peak=plans[0].predicted,
+        measured_peak=session.memory().peak,
+    )
+    return outcome, restored
 
 
 def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOptions) -> Outcome:
