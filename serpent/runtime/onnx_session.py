@@ -197,7 +197,8 @@ class _SplitRunner:
             for name in dead:
                 del values[name]
             give_back_heap()
-        restored: NDArray[Any] = values["restored"].numpy()
+        # A copy: the value lies in an array that only its wrapper keeps, and that goes with ``values``.
+        restored: NDArray[Any] = values["restored"].numpy().copy()
         self._times.segments, self._times.scans = segments, scans
         self._times.total = time.perf_counter() - start
         return restored
@@ -206,7 +207,8 @@ class _SplitRunner:
 def _run_segment(session: Any, step: Segment, values: dict[str, Any]) -> dict[str, Any]:
     results = session.run_with_ort_values(list(step.outputs), {name: values[name] for name in step.inputs})
     # These refer into one vector, which lives, with all it holds, as long as the last of them: the shapes that the
-    # decoder reads would keep the encoder's tensors. Arrays over the same memory are independent of each other.
+    # decoder reads would keep the encoder's tensors. Arrays over the same memory are independent of each other, and
+    # the wrapper of a value made of an array keeps that array.
     arrays = [result.numpy() for result in results]
     return {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in zip(step.outputs, arrays, strict=True)}
 
