@@ -182,7 +182,7 @@ def restore_any_size(
     per_run = batch if profile.batch.max is None else profile.batch.max
     chunks = [slice(start, min(start + per_run, batch)) for start in range(0, batch, per_run)]
     runs = len(chunks) * len(rows.starts) * len(columns.starts)
-    restored = np.zeros_like(padded)
+    restored = np.zeros(padded.shape, np.float32)  # zeros_like would take the pages before the network runs
     done = 0
     for chunk in chunks:
         for top, row_weight in zip(rows.starts, rows.weights, strict=True):
