@@ -61,8 +61,12 @@ def test_the_result_lies_beside_the_picture_and_one_line_says_how(
     assert infer(monkeypatch, "model.onnx", photo) == 0
     result = photo.with_name("photo_restored.png")
     np.testing.assert_array_equal(np.asarray(Image.open(result)), 255 - LEVELS)
-    line, note, untrained = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    assert captured.err.startswith("peak memory: not predicted for this model")
+    line, memory, note, untrained = captured.out.splitlines()
     assert line.startswith(f"{result}  90x70  onnxruntime on cpu, native scan, ")
+    assert memory.startswith("peak memory ")
+    assert memory.endswith("B, not predicted")
     assert note == "note: the scan runs on the file's own function"
     assert untrained == "note: the weights of this model are untrained: the result is no restoration"
     assert opened.calls == [(Path("model.onnx"), "auto", None, None)]
@@ -90,6 +94,9 @@ def test_json_is_one_object_on_stdout_and_nothing_else(
     assert captured.err == ""
     assert report.pop("seconds") >= 0
     assert report.pop("load_seconds") >= 0
+    memory = report.pop("memory")
+    assert memory.keys() == {"predicted_peak", "measured_peak", "free_before"}
+    assert memory["predicted_peak"] is None
     assert report == {
         "output": str(output),
         "width": 90,

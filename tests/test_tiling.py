@@ -186,6 +186,7 @@ def test_a_picture_smaller_than_a_tile_is_not_cut() -> None:
     [
         (STATIC, Tiling(64), "a tile of 64 pixels is not what the model takes, 32"),
         (STATIC, Tiling(16), "a tile of 16 pixels is not what the model takes, 32"),
+        (STATIC, Tiling(33), "a tile of 33 pixels (at least 40, a multiple of 8) is not what the model takes, 32"),
         (DYNAMIC, Tiling("off"), "a side of 100 pixels exceeds what the model takes in one run, 16:32:48"),
         (DYNAMIC, Tiling(32, 32), "tiles of 32 pixels cannot overlap by 32"),
     ],

@@ -14,6 +14,7 @@ import click
 
 from serpent_cli.comparison import Against
 from serpent_cli.console import activity, show_json
+from serpent_cli.memory_lines import MemoryLines
 from serpent_cli.options import json_option, native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
 
@@ -195,6 +196,7 @@ def _restore_one(
         check_report_target(report, overwrite=options.overwrite)
     source = read_picture(picture, max_pixels=options.max_pixels)
     against.prepare(source, options)
+    memory = MemoryLines(quiet=as_json)
     with activity(f"loading {model.name}") as progress:
         start = time.perf_counter()
         with opened() as session:
@@ -204,9 +206,15 @@ def _restore_one(
             progress.stage(f"restoring {picture.name}")
             begun = time.perf_counter()
             restored = restore_picture(
-                session, source, on_tile=progress.tile, tiling=options.tiling, self_ensemble=options.self_ensemble
+                session,
+                source,
+                on_tile=progress.tile,
+                tiling=options.tiling,
+                self_ensemble=options.self_ensemble,
+                on_plan=memory.planned,
             )
             seconds = time.perf_counter() - begun
+            memory.measured(session)
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
@@ -230,6 +238,7 @@ def _restore_one(
                 "weights": info.weights,
                 "load_seconds": round(loaded - start, 3),
                 "seconds": round(seconds, 3),
+                "memory": memory.figures(),
                 **against.figures(),
                 **({} if report is None else {"report": str(report)}),
                 "notes": list(notes),
@@ -238,7 +247,7 @@ def _restore_one(
         return
     how = f"{info.backend} on {info.device}, {info.scan} scan"
     click.echo(f"{target}  {width}x{height}  {how}, {seconds:.2f} s (loading {loaded - start:.2f} s)")
-    for line in against.lines():
+    for line in (*memory.lines(), *against.lines()):
         click.echo(line)
     if report is not None:
         click.echo(f"report: {report}")

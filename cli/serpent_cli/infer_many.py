@@ -106,7 +106,8 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
     if outcome.skipped:
         return fields
     size = {"width": outcome.width, "height": outcome.height}
-    return fields | size | {"seconds": round(outcome.seconds, 3), "notes": list(outcome.notes)}
+    memory = {"predicted_peak": outcome.predicted_peak, "measured_peak": outcome.measured_peak}
+    return fields | size | {"memory": memory, "seconds": round(outcome.seconds, 3), "notes": list(outcome.notes)}
 
 
 def _event(kind: str, **fields: Any) -> None:

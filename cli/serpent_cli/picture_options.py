@@ -26,7 +26,8 @@ _OPTIONS = (
         callback=_tile,
         default="auto",
         show_default=True,
-        help="Sides of tiles in pixels. auto: tiles only where a picture exceeds the model's sizes; off: never.",
+        help="Sides of tiles in pixels. auto: tiles only where a picture exceeds the model's sizes or the free memory; "
+        "off: never.",
     ),
     click.option("--overlap", type=click.IntRange(min=0), help="Pixels that neighbouring tiles share. Default: 1/8."),
     click.option(

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from serpent.errors import SerpentError
 from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target, read_picture, write_picture
 from serpent.pictures.jobs import Job
+from serpent.runtime.memory_plan import MemoryPlan
 from serpent.runtime.restoration import restore_picture
 from serpent.runtime.session import Session, TileCallback
 from serpent.runtime.tiling import Tiling
@@ -33,6 +34,8 @@ class Outcome:
         notes: one-line remarks.
         error: why there is no result.
         skipped: the result was there already.
+        predicted_peak: bytes that the device's memory was predicted to reach; None where that is not known.
+        measured_peak: the most bytes that it had reached once the picture was through.
     """
 
     job: Job
@@ -42,6 +45,8 @@ class Outcome:
     notes: tuple[str, ...] = ()
     error: SerpentError | None = None
     skipped: bool = False
+    predicted_peak: int | None = None
+    measured_peak: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,30 @@ def _restore(
     if isinstance(picture, Outcome):
         return picture, None
     start = time.perf_counter()
+    plans: list[MemoryPlan] = []
     try:
         restored = restore_picture(
-            session, picture, on_tile=on_tile, tiling=options.tiling, self_ensemble=options.self_ensemble
+            session,
+            picture,
+            on_tile=on_tile,
+            tiling=options.tiling,
+            self_ensemble=options.self_ensemble,
+            on_plan=plans.append,
         )
     except SerpentError as error:
         return Outcome(job, notes=picture.notes, error=error), None
     height, width, _ = restored.pixels.shape
-    return Outcome(job, width, height, time.perf_counter() - start, restored.notes), restored
+    seconds = time.perf_counter() - start
+    outcome = Outcome(
+        job,
+        width,
+        height,
+        seconds,
+        restored.notes,
+        predicted_peak=plans[0].predicted,
+        measured_peak=session.memory().peak,
+    )
+    return outcome, restored
 
 
 def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOptions) -> Outcome:

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, UsageError
 from serpent.runtime.border import from_border, to_border
+from serpent.runtime.live_memory import run_bytes
+from serpent.runtime.memory import give_back_heap
 from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
-from serpent.runtime.onnx_split import ScanStep, split_at_scans
+from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
 from serpent.runtime.onnx_twins import f32_twin
 from serpent.runtime.session import Session, SessionInfo
 
@@ -75,11 +77,12 @@ class OnnxSession(Session):
         inline = file.metadata.get("scan") == "inline"  # no scan nodes: the file has its own operators alone
         chosen, notes = choose_scan("function" if inline and scan is None else scan)
         self.times = RunTimes()
+        self._threads = threads or native.default_threads()
         self._run: Runner | None
         if gpu is not None:
             self._run = CudaSplitRunner(file.model, gpu, self.times)
         else:
-            self._run = make_runner(file.model, chosen, threads or native.default_threads(), self.times)
+            self._run = make_runner(file.model, chosen, self._threads, self.times)
         self.info = SessionInfo(
             path=Path(path),
             backend="onnxruntime",
@@ -98,6 +101,13 @@ class OnnxSession(Session):
         if self._run is None:
             raise UsageError(f"the session of {self.info.path} is closed")
         return from_border(self._run(to_border(image, self.info.io)), self.info.io)
+
+    def run_bytes(self, batch: int, height: int, width: int) -> int | None:
+        if self.info.scan != "native" or self.info.device != "cpu":
+            return None  # the function's loop, and the GPU's arena, follow rules of ONNX Runtime's own
+        itemsize = 4 if self.info.precision == "fp32" else 2
+        sizes = (batch, height, width)
+        return run_bytes(self.info.config, *sizes, itemsize=itemsize, runtime="onnxruntime", threads=self._threads)
 
     def close(self) -> None:
         if isinstance(self._run, CudaSplitRunner):
@@ -181,19 +191,26 @@ class _SplitRunner:
                 values[step.output] = _scan(step, values, self._threads)
                 scans += time.perf_counter() - begin
             elif session is not None:
-                feeds = {name: values[name] for name in step.inputs}
                 with _explained(image):
-                    results = session.run_with_ort_values(list(step.outputs), feeds)
-                values.update(zip(step.outputs, results, strict=True))
-                del results
-                del feeds
+                    values.update(_run_segment(session, step, values))
                 segments += time.perf_counter() - begin
             for name in dead:
                 del values[name]
-        restored: NDArray[Any] = values["restored"].numpy()
+            give_back_heap()
+        # A copy: the value lies in an array that only its wrapper keeps, and that goes with ``values``.
+        restored: NDArray[Any] = values["restored"].numpy().copy()
         self._times.segments, self._times.scans = segments, scans
         self._times.total = time.perf_counter() - start
         return restored
+
+
+def _run_segment(session: Any, step: Segment, values: dict[str, Any]) -> dict[str, Any]:
+    results = session.run_with_ort_values(list(step.outputs), {name: values[name] for name in step.inputs})
+    # These refer into one vector, which lives, with all it holds, as long as the last of them: the shapes that the
+    # decoder reads would keep the encoder's tensors. Arrays over the same memory are independent of each other, and
+    # the wrapper of a value made of an array keeps that array.
+    arrays = [result.numpy() for result in results]
+    return {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in zip(step.outputs, arrays, strict=True)}
 
 
 def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:

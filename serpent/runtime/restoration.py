@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, OutOfMemoryError, UsageError
 from serpent.pictures import Encoding, Picture, check_picture_target, fill_hidden, read_picture, write_picture
+from serpent.runtime.memory_plan import PlanCallback, plan_memory
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
 from serpent.runtime.tiling import Tiling, smaller_tile
@@ -46,7 +47,8 @@ def restore(
         overwrite: replace an existing ``output``.
         device: as for :func:`serpent.runtime.open_session`; only with a model file.
         threads: as for :func:`serpent.runtime.open_session`; only with a model file.
-        tile: sides of tiles in pixels; "auto" cuts only what exceeds the model's sizes, "off" nothing.
+        tile: sides of tiles in pixels; "auto" cuts only what exceeds the model's sizes or the free memory, "off"
+            nothing.
         overlap: least number of pixels that neighbouring tiles share; 1/8 of a tile by default.
         self_ensemble: as for :func:`restore_picture`.
         on_tile: called with (runs done, runs in all).
@@ -89,6 +91,7 @@ def restore_picture(
     on_tile: TileCallback | None = None,
     tiling: Tiling | None = None,
     self_ensemble: bool = False,
+    on_plan: PlanCallback | None = None,
 ) -> Picture:
     """Restore a decoded picture: its colours and, in a run of its own, its transparency where that varies.
 
@@ -98,16 +101,21 @@ def restore_picture(
         session: an open model.
         picture: of any size.
         on_tile: called with (runs done, runs in all), for colours and then for transparency.
-        tiling: where to cut; only what exceeds the model's sizes by default. Where memory runs out, smaller tiles are
-            tried, and the result's notes say so.
+        tiling: where to cut; by default only what exceeds the model's sizes or the free memory. Where memory runs out,
+            smaller tiles are tried, and the result's notes say so.
         self_ensemble: the mean over the eight ways to turn and mirror the picture (Lim et al., Enhanced Deep Residual
             Networks for Single Image Super-Resolution, CVPRW 2017, section 3.4), at eight times the cost.
+        on_plan: called with the memory that the run is predicted to take, before it.
 
     Raises:
         SerpentError: as :meth:`Session.__call__` says.
     """
-    cut = tiling or Tiling()
-    notes = []
+    height, width, _ = picture.pixels.shape
+    plan = plan_memory(session, height, width, tiling or Tiling(), self_ensemble=self_ensemble)
+    if on_plan is not None:
+        on_plan(plan)
+    cut = plan.tiling
+    notes = [] if plan.note is None else [plan.note]
 
     def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
         nonlocal cut

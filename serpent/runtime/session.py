@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serpent.config import SerpentConfig
 from serpent.errors import ArgumentError, SerpentError
+from serpent.runtime.memory import Memory, process_memory
 from serpent.runtime.tiling import Tiling, restore_any_size
 from serpent.shapes import ShapeProfile
 
@@ -110,6 +111,17 @@ class Session(ABC):
         Returns:
             (B, 3, H, W) float32.
         """
+
+    def run_bytes(self, batch: int, height: int, width: int) -> int | None:  # noqa: ARG002 (for backends that know)
+        """Bytes that :meth:`run` takes on the session's device at its peak, beyond :meth:`memory` and the image.
+
+        None where that is not known for this backend.
+        """
+        return None
+
+    def memory(self) -> Memory:
+        """Memory of the device that the network runs on; on the CPU that of this process."""
+        return process_memory() if self.info.device == "cpu" else Memory(None, None, None)
 
     def close(self) -> None:
         """Release the model's memory; the session cannot be used afterwards."""

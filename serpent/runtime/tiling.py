@@ -120,7 +120,11 @@ def _plan_side(side: int, sizes: Range, multiple: int, tiling: Tiling) -> AxisTi
     """Tiles of one side: a single padded one where it fits, else tiles."""
     tile = sizes.opt if isinstance(tiling.tile, str) else round_up(tiling.tile, multiple)
     if tile not in sizes:
-        raise UsageError(f"a tile of {tile} pixels is not what the model takes, {sizes}", hint=f"--tile {sizes.opt}")
+        rounded = "" if tiling.tile in (tile, "auto", "off") else f" (at least {tile}, a multiple of {multiple})"
+        asked = tiling.tile if rounded else tile
+        raise UsageError(
+            f"a tile of {asked} pixels{rounded} is not what the model takes, {sizes}", hint=f"--tile {sizes.opt}"
+        )
     most = sizes.max if isinstance(tiling.tile, str) else tile
     if most is None or side <= most:
         whole = max(sizes.min, round_up(side, multiple))
@@ -134,6 +138,17 @@ def _plan_side(side: int, sizes: Range, multiple: int, tiling: Tiling) -> AxisTi
     if not 0 <= overlap < tile:
         raise UsageError(f"tiles of {tile} pixels cannot overlap by {overlap}", hint=f"--overlap {tile // 8}")
     return plan_axis(side, tile, overlap)
+
+
+def run_sides(height: int, width: int, profile: ShapeProfile, tiling: Tiling) -> tuple[int, int]:
+    """Height and width of each run that a picture takes.
+
+    Raises:
+        UsageError: as :func:`restore_any_size`.
+    """
+    rows = _plan_side(height, profile.height, profile.multiple, tiling)
+    columns = _plan_side(width, profile.width, profile.multiple, tiling)
+    return rows.length, columns.length
 
 
 def restore_any_size(
@@ -167,7 +182,7 @@ def restore_any_size(
     per_run = batch if profile.batch.max is None else profile.batch.max
     chunks = [slice(start, min(start + per_run, batch)) for start in range(0, batch, per_run)]
     runs = len(chunks) * len(rows.starts) * len(columns.starts)
-    restored = np.zeros_like(padded)
+    restored = np.zeros(padded.shape, np.float32)  # zeros_like would take the pages before the network runs
     done = 0
     for chunk in chunks:
         for top, row_weight in zip(rows.starts, rows.weights, strict=True):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from serpent.errors import OutOfMemoryError, SerpentError, UsageError
 from serpent.extras import require
+from serpent.runtime.live_memory import run_bytes
+from serpent.runtime.memory import Memory
 from serpent.runtime.session import Session, SessionInfo
 from serpent.shapes import Range, ShapeProfile
 
@@ -44,6 +46,7 @@ class TorchSession(Session):
 
         self._device = choose_device(device)
         self._threads = threads
+        self._used = False
         metadata = read_metadata(path)
         model = load_model(path).eval()
         if precision is not None:
@@ -81,7 +84,37 @@ class TorchSession(Session):
                 f"{batch} picture(s) of {width}x{height} pixels exceed the memory of {self._device}",
                 hint="ask for tiles (--tile 512)",
             ) from error
+        self._used = True
         return output
+
+    def run_bytes(self, batch: int, height: int, width: int) -> int | None:
+        import torch
+
+        config = self.info.config
+        if not self._used:  # what PyTorch loads at its first run is no part of the next one's memory
+            self.run(np.zeros((1, config.in_channels, config.size_multiple, config.size_multiple), np.float32))
+        return run_bytes(
+            config,
+            batch,
+            height,
+            width,
+            itemsize=4 if self.info.precision == "fp32" else 2,
+            runtime="torch",
+            threads=self._threads or torch.get_num_threads(),
+            heap=self._device.type == "cpu",
+        )
+
+    def memory(self) -> Memory:
+        import torch
+
+        if self._device.type == "cpu":
+            return super().memory()
+        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return Memory(
+            torch.cuda.memory_allocated(self._device),
+            torch.cuda.max_memory_allocated(self._device),
+            torch.cuda.mem_get_info(self._device)[0] + cached,
+        )
 
     def close(self) -> None:
         self._model = None

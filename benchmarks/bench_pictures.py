@@ -1,0 +1,144 @@
+"""Picture files end to end, beside the bare session on the same pictures already decoded, in the same run.
+
+    python benchmarks/bench_pictures.py                     # B, 200 crops of 512x512, JPEG and PNG
+
+Crops of scikit-image's photographs are written as JPEG and as PNG and restored by the pipeline behind
+``serpent-infer FOLDER``. Blocks of the bare session and of each format take turns, so that a slow minute of the
+machine meets all. What is not the network's own time is what the pipeline takes beyond the bare session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serpent import native
+from serpent.files import written_aside
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LIMITS = {"jpg": 0.10, "png": 0.20}
+SIDE = 512
+
+
+def main() -> int:
+    """Time, print, write; the exit code is 1 when a promise is missed."""
+    options = parse_arguments()
+    import serpent
+    from serpent.pictures import read_picture
+    from serpent.pictures.jobs import Job
+    from serpent.runtime import open_session
+    from serpent.runtime.batch import BatchOptions, restore_many
+
+    seconds: dict[str, float] = dict.fromkeys(("session", *LIMITS), 0.0)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="serpent-bench-") as name:
+        folder = Path(name)
+        serpent.save_model(serpent.create_model("B", seed=0), folder / "b.safetensors")
+        sources = {kind: write_crops(folder, kind, options.count) for kind in LIMITS}
+        with open_session(folder / "b.safetensors", "cpu", threads=options.threads) as session:
+            session(np.zeros((SIDE, SIDE, 3), np.float32))
+            for first in range(0, options.count, options.block):
+                block = slice(first, first + options.block)
+                decoded = [read_picture(path).pixels for path in sources["png"][block]]
+                start = time.perf_counter()
+                for pixels in decoded:
+                    session(pixels)
+                seconds["session"] += time.perf_counter() - start
+                for kind, paths in sources.items():
+                    jobs = [Job(path, path.with_name(f"{path.stem}_restored.{kind}")) for path in paths[block]]
+                    start = time.perf_counter()
+                    failed = [outcome for outcome in restore_many([session], jobs, BatchOptions()) if outcome.error]
+                    seconds[kind] += time.perf_counter() - start
+                    if failed:
+                        raise SystemExit(f"{failed[0].job.source}: {failed[0].error}")
+                print(f"{first + len(decoded)} of {options.count}", file=sys.stderr, flush=True)
+    promises = judge(seconds)
+    report = {
+        "benchmark": "bench_pictures",
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "load_before": round(load, 2)},
+        "versions": {
+            "python": platform.python_version(),
+            **{each: metadata.version(each) for each in ("torch", "numpy", "pyvips", "scikit-image")},
+        },
+        "options": {"count": options.count, "side": SIDE, "threads": options.threads, "block": options.block},
+        "seconds": {kind: round(value, 2) for kind, value in seconds.items()},
+        "promises": promises,
+    }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(options.output) as aside:
+        aside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+    return 0 if all(promise["kept"] for promise in promises.values()) else 1
+
+
+def judge(seconds: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """For each format the share of the end-to-end time that is not the bare session's, and whether it is in bounds."""
+    shares = {kind: 1 - seconds["session"] / seconds[kind] for kind in LIMITS}
+    return {
+        kind: {"share": round(share, 4), "limit": LIMITS[kind], "kept": share < LIMITS[kind]}
+        for kind, share in shares.items()
+    }
+
+
+def write_crops(folder: Path, kind: str, count: int) -> list[Path]:
+    """``count`` crops of photographs as files of ``kind``; the same pixels for each kind."""
+    from serpent.pictures import Picture, write_picture
+
+    random = np.random.default_rng(0)
+    photographs = large_photographs()
+    paths = []
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
+        top, left = (int(random.integers(0, side - SIDE + 1)) for side in photograph.shape[:2])
+        crop = photograph[top : top + SIDE, left : left + SIDE].astype(np.float32) / np.float32(255)
+        paths.append(folder / f"{index:03d}.{kind}")
+        write_picture(paths[-1], Picture(np.ascontiguousarray(crop)))
+    return paths
+
+
+def large_photographs() -> list[NDArray[np.uint8]]:
+    """Photographs that come with scikit-image itself, enlarged by whole pixels where they are below 512."""
+    from skimage import data
+
+    pictures: list[NDArray[np.uint8]] = []
+    for name in ("astronaut", "coffee", "chelsea"):
+        picture = getattr(data, name)()[..., :3]
+        factor = -(-SIDE // min(picture.shape[:2]))
+        pictures.append(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+    return pictures
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--count", default=200, type=int, help="crops; default: 200")
+    parser.add_argument("--block", default=25, type=int, help="pictures between turns; default: 25")
+    parser.add_argument("--threads", default=native.default_threads(), type=int, help="default: all CPUs")
+    today = dt.datetime.now(dt.UTC).date()
+    parser.add_argument("--output", default=RESULTS / f"pictures-cpu-{today}.json", type=Path, help="JSON file")
+    return parser.parse_args()
+
+
+def cpu_model() -> str:
+    """The CPU's name as Linux has it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
