@@ -15,8 +15,8 @@ _HEAP = {"torch": (0.65, 224 << 20), "onnxruntime": (2.0, 80 << 20)}
 """What glibc's heap holds beside the tensors: a share of theirs, up to a bound in bytes.
 
 Freed blocks of up to 32 MiB stay on the heap, where the next tensor does not always fit into the holes; larger ones are
-mapped and given back whole. Measured on x86-64 with glibc 2.36 and one thread, B and H from 128x128 to 1792x2304 in
-PyTorch 2.13 (0.3 to 1.1 of the tensors, at most 300 MB) and B from 256x256 to 1792x2304 in ONNX Runtime 1.31, whose
+mapped and given back whole. Measured on x86-64 with glibc 2.36 and one thread: B and H from 128x128 to 1792x2304 in
+PyTorch 2.13 (0.3 to 1.1 of the tensors, at most 300 MB), and B from 256x256 to 1792x2304 in ONNX Runtime 1.31, whose
 session gives the heap back between segments (:data:`serpent.runtime.memory.HELD_FREE`).
 """
 
