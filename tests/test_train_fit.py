@@ -37,7 +37,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Photographs:
 
 def run(pictures: Photographs, folder: Path, recipe: Recipe = RECIPE, **options: Any) -> Fit:
     options = {"machine": CPU, "log_every": 1, "tensorboard": False, **options}
-    return fit(recipe, pictures, folder, validation=pictures, **options)
+    return fit(recipe, pictures, folder, **{"validation": pictures.paths[0].parent, **options})
 
 
 def log(folder: Path) -> list[dict[str, str]]:
@@ -162,6 +162,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(pictures: P
         "degraded_0": (2, 3, 16, 16),
         "clean_0": (2, 3, 16, 16),
     }
+
+
+def test_checkpoints_come_without_validation_too(pictures: Photographs, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(pictures, tmp_path, validation=None, on_report=StopAfter(15))
+    assert load_checkpoint(tmp_path).step == 10
+    assert (tmp_path / "last.safetensors").exists()
+    assert not (tmp_path / "best.safetensors").exists()
 
 
 def test_a_run_is_not_overwritten(pictures: Photographs, tmp_path: Path) -> None:

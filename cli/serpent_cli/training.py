@@ -99,6 +99,7 @@ def train(
         require("torch", "torch", "serpent-train")
         for module in ("lightning_fabric", *(("tensorboardX",) if tensorboard else ())):
             require(module, "train", "serpent-train")
+        from serpent.evaluation import Pairs
         from serpent.train import fit, load_recipe
         from serpent.train.fitting import Machine
         from serpent.train.photographs import Photographs
@@ -109,13 +110,15 @@ def train(
     made = load_recipe(recipe, overrides | dict(map(_setting, settings)))
     with activity("reading the pictures") as progress:
         pictures = Photographs(data, least=made.crop, on_read=progress.tile)
-        others = None if validate is None else Photographs([validate], least=made.validate_crop, on_read=progress.tile)
+        if validate is not None:
+            progress.stage("reading the pictures to validate on")
+            Pairs(validate, made.task, made.seed, made.validate_crop).check()
     with _reports(as_json) as on_report:
         result = fit(
             made,
             pictures,
             out,
-            validation=others,
+            validation=validate,
             machine=Machine(accelerator, devices, nodes, workers, compiled, checkpoint_activations),
             resume=resume,
             initial=initial,

@@ -81,9 +81,16 @@ class Pairs:
         Raises:
             PictureError: a picture cannot be read, or is smaller than the crop.
         """
-        for name in self.names:
-            target = self._target(name)
-            yield Pair(name, degrade(target, self.task, generator(self.seed, name)), target)
+        return map(self.pair, self.names)
+
+    def pair(self, name: str) -> Pair:
+        """One of them.
+
+        Raises:
+            PictureError: the picture cannot be read, or is smaller than the crop.
+        """
+        target = self._target(name)
+        return Pair(name, degrade(target, self.task, generator(self.seed, name)), target)
 
     def check(self, smallest: int = 1) -> None:
         """Read every picture once, so that nothing fails after hours.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from serpent.errors import SerpentError, UsageError
+from serpent.evaluation import Pairs
 from serpent.extras import require
 from serpent.train.checkpoints import has_checkpoint
 from serpent.train.learner import Learner
@@ -79,7 +80,7 @@ def fit(
     photographs: Photographs,
     run: Path,
     *,
-    validation: Photographs | None = None,
+    validation: Path | None = None,
     machine: Machine = Machine(),
     resume: bool = False,
     initial: Path | None = None,
@@ -98,7 +99,7 @@ def fit(
         recipe: what to compute.
         photographs: pictures to learn from.
         run: folder for everything that is written; made if it is not there.
-        validation: pictures to validate on.
+        validation: folder of pictures to validate on.
         machine: on what to run.
         resume: go on from the last checkpoint in ``run``.
         initial: weights to start from: every parameter of equal name and shape is taken.
@@ -128,7 +129,10 @@ def fit(
     learner = Learner(recipe, photographs, fabric, machine.compile, machine.checkpoint_activations, initial=initial)
     step, best = learner.resume(run) if resume else (0, math.nan)
     numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
-    check = None if validation is None else Validation(validation, recipe)
+    check = None
+    if validation is not None:
+        pairs = Pairs(validation, recipe.task, recipe.seed, recipe.validate_crop)
+        check = Validation(pairs, recipe.validate_pictures)
     first = fabric.is_global_zero
     reason = "finished"
     with contextlib.ExitStack() as stack:
@@ -147,10 +151,10 @@ def fit(
                 reason = "interrupted"
             # All processes must leave at the same step.
             ending = step == total or bool(fabric.broadcast(reason != "finished"))
-            validate = check is not None and (step % recipe.validate_every == 0 or ending)
-            if not (validate or ending or step % log_every == 0):
+            due = ending or step % recipe.validate_every == 0
+            if not (due or step % log_every == 0):
                 continue
-            measured = learner.validate(check) if check is not None and validate else (None, None)
+            measured = learner.validate(check) if check is not None and due else (None, None)
             report = meter.report(fabric, step, rate, measured)
             better = measured[0] is not None and not measured[0] <= best  # NaN: nothing was measured before
             best = measured[0] if better and measured[0] is not None else best
@@ -158,7 +162,7 @@ def fit(
                 log.write(report)
                 if on_report is not None:
                     on_report(report, total)
-                if validate or ending:
+                if due:
                     learner.save(run, step, total, best, better=better, shard_mib=shard_mib, extra=extra)
             fabric.barrier()
             if ending and step < total:
@@ -170,6 +174,9 @@ def fit(
 def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
     fabric_module = require("lightning_fabric", "train", "training")
     several = machine.devices * machine.nodes > 1
+    # Fabric itself would go on in bf16, with a warning.
+    if recipe.precision == "fp16" and (machine.accelerator == "cpu" or not torch.cuda.is_available()):
+        raise UsageError("precision fp16 needs a CUDA device", hint="choose bf16 or fp32, or --accelerator cuda")
     try:
         fabric = fabric_module.Fabric(
             accelerator=machine.accelerator,
@@ -181,9 +188,6 @@ def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
     except (ValueError, RuntimeError) as error:
         wanted = f"{machine.devices} {machine.accelerator} device(s) at {recipe.precision}"
         raise UsageError(f"this machine cannot train on {wanted}: {error}") from None
-    # Fabric itself would go on in bf16, with a warning.
-    if recipe.precision == "fp16" and fabric.device.type != "cuda":
-        raise UsageError("precision fp16 needs a CUDA device", hint="choose bf16 or fp32, or --accelerator cuda")
     fabric.launch()
     made: Fabric = fabric
     return made

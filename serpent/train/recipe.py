@@ -48,7 +48,7 @@ class Recipe:
         precision: "fp32", or autocast to "bf16" or "fp16" (CUDA); the scan's state stays f32.
         augment: mirror and turn crops at random (8 ways).
         seed: of the first weights, crops, degradations.
-        validate_every: steps between validations.
+        validate_every: steps between validations, and between checkpoints.
         validate_crop: side of the centre crops that are validated, pixels.
         validate_pictures: at most so many of the pictures, spread evenly over them.
 
