@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,12 +18,18 @@ import pytest
 
 import serpent
 from serpent.errors import SerpentError
+from serpent.train.checkpoints import load_checkpoint
 from serpent_cli.training import train
 from training import TINY, make_pictures, run_train, start_train
 
 SMALL = ("--network", TINY, "--crop", "16", "--accelerator", "cpu", "--no-tensorboard", "--log-every", "1")
 
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+def load(run: Path) -> int:
+    return load_checkpoint(run).step
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -49,11 +57,14 @@ def test_a_run_writes_its_log_its_weights_and_events(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "launcher", [[], ["-m", "torch.distributed.run", "--nproc-per-node", "2"]], ids=["own", "torchrun"]
+    "launcher",
+    [[], ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]],
+    ids=["own", "torchrun"],
 )
 def test_two_processes_learn_like_one_with_the_same_batch(tmp_path: Path, launcher: list[str]) -> None:
     data = make_pictures(tmp_path / "data", 4)
-    arguments = [data, *SMALL, "--batch", "4", "--steps", "10", "--learning-rate", "2e-3"]
+    arguments = [data, *SMALL, "--batch", "4", "--steps", "10", "--learning-rate", "2e-3", "--validate", data]
+    arguments += ["--set", "validate_every=5", "--set", "validate_crop=32"]
     one = run_train(tmp_path, *arguments, "--out", tmp_path / "one")
     two = run_train(tmp_path, *arguments, "--out", tmp_path / "two", "--devices", "2", launcher=launcher)
     assert one.returncode == two.returncode == 0, two.stderr
@@ -62,6 +73,10 @@ def test_two_processes_learn_like_one_with_the_same_batch(tmp_path: Path, launch
     assert len(losses[0]) == 10
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)  # the same sums of f32, in another order
     assert losses[0][-1] < losses[0][0]
+    validated = [[float(row["validation_psnr"] or "nan") for row in rows(tmp_path / each)] for each in ("one", "two")]
+    assert validated[1] == pytest.approx(validated[0], abs=1e-3, nan_ok=True)
+    assert sum(not math.isnan(value) for value in validated[1]) == 2
+    assert (load(tmp_path / "one"), load(tmp_path / "two")) == (10, 10)
 
 
 @pytest.mark.slow
@@ -87,6 +102,18 @@ def test_a_signal_ends_a_run_with_a_checkpoint_to_go_on_from(tmp_path: Path, num
     assert "(time limit)" in again.stdout
 
 
+@pytest.mark.slow
+def test_processes_fail_together_with_one_message_each(tmp_path: Path) -> None:
+    data = make_pictures(tmp_path / "data", 4)
+    run = run_train(
+        tmp_path, data, *SMALL, "--batch", "4", "--steps", "50", "--learning-rate", "1e30", "--set", "warmup=0",
+        "--out", tmp_path / "run", "--devices", "2",
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert "not finite; its batch is in" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def fill(filler: Path) -> None:
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -104,7 +131,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     if subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip("this machine lets nobody mount a small disk")
     try:
-        arguments = [data, *SMALL, "--steps", "6", "--out", disk / "run", "--set", "validate_every=3"]
+        arguments = [data, *SMALL, "--tensorboard", "--steps", "6", "--out", disk / "run", "--set", "validate_every=3"]
         first = run_train(tmp_path, *arguments, "--max-minutes", "0")
         assert first.returncode == 0, first.stderr
         good = disk / "run" / "checkpoint-000000001" / "state.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 import serpent
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.train import Fit, Recipe, fit, load_network
-from serpent.train.checkpoints import load_checkpoint
+from serpent.train.checkpoints import load_checkpoint, save_checkpoint
 from serpent.train.fitting import Machine
 from serpent.train.learner import Learner
 from serpent.train.photographs import Photographs
@@ -57,6 +58,17 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def fail_at(step: int) -> Any:
+    """``save_checkpoint`` as on a disk that is full at ``step``."""
+
+    def save(folder: Path, checkpoint: Any, **options: Any) -> Path:
+        if checkpoint.step == step:
+            raise SerpentError("no space")
+        return save_checkpoint(folder, checkpoint, **options)
+
+    return save
+
+
 class StopAfter:
     """A disk that fills up, a power cut: something that ends a run right after a log line."""
 
@@ -70,7 +82,7 @@ class StopAfter:
 
 def test_learning_lowers_the_loss_and_leaves_weights_that_load(pictures: Photographs, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=60, task="denoise")
-    result = run(pictures, tmp_path, recipe, extra={"license": "public domain"})
+    result = run(pictures, tmp_path, recipe, about={"license": "public domain"})
     rows = log(tmp_path)
     losses = [float(row["loss"]) for row in rows]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -155,13 +167,98 @@ def test_other_losses_and_optimisers_learn_too(
 def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(pictures: Photographs, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, learning_rate=1e30, warmup=0, ema=0.0, validate_every=1, clip=0.0)
     with pytest.raises(SerpentError, match=r"of step \d+ are not finite; its batch is in") as caught:
-        run(pictures, tmp_path, recipe)
+        run(pictures, tmp_path, recipe, validation=None)
     (saved,) = tmp_path.glob("not-finite-*.safetensors")
     assert str(saved) in caught.value.message
     assert {name: tuple(tensor.shape) for name, tensor in load_file(saved).items()} == {
         "degraded_0": (2, 3, 16, 16),
         "clean_0": (2, 3, 16, 16),
     }
+
+
+def test_weights_that_give_nan_replace_nothing(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Explode:
+        """Weights that overflow between two steps, as a gradient just below the limit does it."""
+
+        def __call__(self, report: Any, _total: int) -> None:
+            if report.step == 14:
+                for parameter in kept[0].average.module.parameters():
+                    parameter.data.fill_(1e30)
+
+    kept: list[Any] = []
+    whole = Learner.__init__
+
+    def remember(self: Any, *arguments: Any, **options: Any) -> None:
+        whole(self, *arguments, **options)
+        kept.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "__init__", remember)
+        with pytest.raises(
+            SerpentError, match="values that are not finite after step 20; what was saved before is kept"
+        ):
+            run(pictures, tmp_path, on_report=Explode())
+    assert load_checkpoint(tmp_path).step == 10
+    best = load_file(tmp_path / "best.safetensors")
+    assert all(float(tensor.abs().max()) < 1e3 for tensor in best.values())
+    assert run(pictures, tmp_path, resume=True).step == 20
+
+
+def test_a_failure_while_saving_loses_no_weights(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pictures, tmp_path / "whole")
+    monkeypatch.setattr("serpent.train.learner.save_checkpoint", fail_at(20))
+    with pytest.raises(SerpentError, match="no space"):
+        run(pictures, tmp_path / "parts")
+    monkeypatch.undo()
+    result = run(pictures, tmp_path / "parts", resume=True)
+    whole, parts = (load_file(tmp_path / each / "best.safetensors") for each in ("whole", "parts"))
+    assert same(whole, parts)
+    assert not math.isnan(result.best)
+
+
+def test_a_network_with_parameters_that_get_no_gradient_resumes(pictures: Photographs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, network="training:frozen", steps=4, validate_every=2)
+    run(pictures, tmp_path / "whole", recipe)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(pictures, tmp_path / "parts", recipe, on_report=StopAfter(3))
+    run(pictures, tmp_path / "parts", recipe, resume=True)
+    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+
+
+def test_a_checkpoint_of_another_width_is_refused(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1))
+    wide = serpent.create_model("B", patch_size=2, embed_dim=8, num_scales=1, depth=1)
+    monkeypatch.setattr("training.tiny", lambda: wide)
+    with pytest.raises(CheckpointError, match="is of another network: "):
+        run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1), resume=True)
+
+
+def test_a_resumed_run_keeps_what_is_said_of_its_weights(pictures: Photographs, tmp_path: Path) -> None:
+    run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=2), about={"license": "CC0"}, max_minutes=0)
+    result = run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=2), resume=True)
+    assert result.step == 2
+    for name in ("last", "best"):
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            assert file.metadata()["license"] == "CC0"
+
+
+def test_an_interruption_between_validations_changes_no_weights(pictures: Photographs, tmp_path: Path) -> None:
+    """What ends by its time limit (at every step here) and goes on equals what was never interrupted."""
+    recipe = dataclasses.replace(RECIPE, steps=6, validate_every=3)
+    run(pictures, tmp_path / "whole", recipe)
+    run(pictures, tmp_path / "parts", recipe, max_minutes=0)
+    for _ in range(5):
+        result = run(pictures, tmp_path / "parts", recipe, resume=True, max_minutes=0)
+    assert (result.step, result.reason) == (6, "time limit")
+    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+    assert curve(tmp_path / "whole") == curve(tmp_path / "parts")
+    assert same(*(load_file(tmp_path / each / "best.safetensors") for each in ("whole", "parts")))
 
 
 def test_checkpoints_come_without_validation_too(pictures: Photographs, tmp_path: Path) -> None:
@@ -188,9 +285,11 @@ def test_resuming_with_other_hyper_parameters_names_them(pictures: Photographs, 
 
 def test_resuming_on_other_pictures_is_refused(pictures: Photographs, tmp_path: Path) -> None:
     run(pictures, tmp_path / "run", dataclasses.replace(RECIPE, steps=1))
-    others = Photographs([make_pictures(tmp_path / "others", 5)], least=32)
-    with pytest.raises(UsageError, match="learns from 7 other pictures; these are 5"):
+    others = Photographs([make_pictures(tmp_path / "others", 7, side=45)], least=32)  # of the same names
+    with pytest.raises(UsageError, match="learns from other pictures"):
         run(others, tmp_path / "run", dataclasses.replace(RECIPE, steps=1), resume=True)
+    with pytest.raises(UsageError, match="is validated on other pictures"):
+        run(pictures, tmp_path / "run", dataclasses.replace(RECIPE, steps=1), resume=True, validation=None)
 
 
 def test_resuming_without_or_with_a_damaged_checkpoint_is_an_error(pictures: Photographs, tmp_path: Path) -> None:
@@ -233,7 +332,7 @@ def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(picture
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=1000)
         fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
         fabric.launch()
-        return Learner(dataclasses.replace(RECIPE, precision="fp16"), pictures, fabric)
+        return Learner(dataclasses.replace(RECIPE, precision="fp16"), {}, fabric)
 
     first = learner()
     before = {name: tensor.clone() for name, tensor in first.network.state_dict().items()}
@@ -245,9 +344,9 @@ def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(picture
         _, _, norm = first.step([batch], 1e-3, step, tmp_path)
     assert norm.isfinite()
     assert any(not torch.equal(before[name], tensor) for name, tensor in first.network.state_dict().items())
-    first.save(tmp_path, 60, 100, 1.0, better=False, shard_mib=None, extra=None)
+    first.save(tmp_path, 60, 100, shard_mib=None)
     second = learner()
-    assert second.resume(tmp_path) == (60, 1.0)
+    assert second.resume(tmp_path) == 60
     assert second._scaler.get_scale() == first._scaler.get_scale() < 2.0**40
 
 

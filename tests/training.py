@@ -29,6 +29,14 @@ def plain() -> nn.Module:
     return network
 
 
+def frozen() -> nn.Module:
+    """A network whose first layer does not learn."""
+    network = plain()
+    for parameter in network[0].parameters():  # type: ignore[index]
+        parameter.requires_grad_(False)
+    return network
+
+
 def make_pictures(folder: Path, count: int, side: int = 40) -> Path:
     """Smooth random pictures, some of them in a folder of their own."""
     random = np.random.default_rng(7)

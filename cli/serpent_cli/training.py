@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from serpent_cli.console import activity, show_json, training_progress
+from serpent_cli.console import Steps, activity, show_json, training_progress
 from serpent_cli.options import json_option, version_option
 
 if TYPE_CHECKING:
@@ -109,11 +111,11 @@ def train(
         overrides.setdefault("steps", None)
     made = load_recipe(recipe, overrides | dict(map(_setting, settings)))
     with activity("reading the pictures") as progress:
-        pictures = Photographs(data, least=made.crop, on_read=progress.tile)
+        pictures = Photographs(data, least=made.crop, processes=devices, on_read=progress.tile)
         if validate is not None:
             progress.stage("reading the pictures to validate on")
             Pairs(validate, made.task, made.seed, made.validate_crop).check()
-    with _reports(as_json) as on_report:
+    with _shown(as_json) as show:
         result = fit(
             made,
             pictures,
@@ -126,8 +128,9 @@ def train(
             shard_mib=shard_mib,
             log_every=log_every,
             tensorboard=tensorboard,
-            extra={key: text for key, text in (("data", data_name), ("license", license_)) if text is not None},
-            on_report=on_report,
+            about={key: text for key, text in (("data", data_name), ("license", license_)) if text is not None},
+            on_step=show.step,
+            on_report=show.report,
         )
     if result.first:
         _show(result, as_json=as_json)
@@ -144,19 +147,31 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
+@dataclass
+class _Shown:
+    """A bar for who watches it, and a line for each validation for everyone."""
+
+    bar: Steps
+    as_json: bool
+    status: str = ""
+
+    def step(self, step: int, total: int) -> None:
+        self.bar.update(step, total, self.status)
+
+    def report(self, report: Report, total: int) -> None:
+        self.status = f"loss {report.loss:.5f}  PSNR {report.psnr:.2f} dB  {report.images_per_second:.1f} images/s"
+        self.step(report.step, total)
+        if report.validation_psnr is not None and not self.as_json:
+            validated = f"validation PSNR {report.validation_psnr:.3f} dB, SSIM {report.validation_ssim:.4f}"
+            click.echo(f"step {report.step}  {self.status}  {validated}")
+
+
 @contextlib.contextmanager
-def _reports(as_json: bool) -> Iterator[Callable[[Report, int], None]]:
-    """Show a bar to who watches it, and a line for each validation to everyone."""
-    with training_progress() as bar:
-
-        def show(report: Report, total: int) -> None:
-            status = f"loss {report.loss:.5f}  PSNR {report.psnr:.2f} dB  {report.images_per_second:.1f} images/s"
-            bar.update(report.step, total, status)
-            if report.validation_psnr is not None and not as_json:
-                validated = f"validation PSNR {report.validation_psnr:.3f} dB, SSIM {report.validation_ssim:.4f}"
-                click.echo(f"step {report.step}  {status}  {validated}")
-
-        yield show
+def _shown(as_json: bool) -> Iterator[_Shown]:
+    # Of several processes, which all have this terminal, the first one shows the bar.
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    with training_progress() if first else contextlib.nullcontext(Steps()) as bar:
+        yield _Shown(bar, as_json)
 
 
 def _show(result: Fit, *, as_json: bool) -> None:

@@ -103,13 +103,42 @@ HELD_FREE = 64 << 20
 """What the allocator may keep for the next tensor of a run: taking it back costs the time to clear its pages."""
 
 
+class _Heap:
+    """Free memory of glibc's heap that is still resident.
+
+    glibc counts what it has returned to the system as free all the same; the least that it ever counted is taken for
+    that.
+    """
+
+    def __init__(self) -> None:
+        self._returned = 0
+
+    def resident(self) -> int:
+        """Bytes; 0 under another C library."""
+        free = self._free()
+        self._returned = min(self._returned, free)
+        return free - self._returned
+
+    def give_back(self) -> None:
+        """Return it to the system, where it is more than :data:`HELD_FREE`."""
+        if self.resident() > HELD_FREE:
+            ctypes.CDLL(None).malloc_trim(0)
+            self._returned = self._free()
+
+    @staticmethod
+    def _free() -> int:
+        mallinfo = _mallinfo()
+        return 0 if mallinfo is None else int(mallinfo().fordblks)
+
+
+_HEAP = _Heap()
+
+
 def give_back_heap() -> None:
     """Return the heap's free pages to the system, where glibc holds more than :data:`HELD_FREE`."""
-    if _held_free() > HELD_FREE:
-        ctypes.CDLL(None).malloc_trim(0)
+    _HEAP.give_back()
 
 
 def _held_free() -> int:
     """Bytes that glibc keeps for the next allocation; 0 under another C library."""
-    mallinfo = _mallinfo()
-    return 0 if mallinfo is None else int(mallinfo().fordblks)
+    return _HEAP.resident()

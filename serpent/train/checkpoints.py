@@ -55,16 +55,19 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, shard_mib: int | None 
     final = run / f"checkpoint-{checkpoint.step:09d}"
     older = [path for _, path in _checkpoints(run) if path != final]
     aside = None
+    for leftover in run.glob(".checkpoint-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         aside = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=run))
         _write_tensors(aside, checkpoint.tensors, shard_mib)
         text = json.dumps({"format": FORMAT, "step": checkpoint.step, **checkpoint.state}, indent=2)
         (aside / _STATE).write_text(text + "\n")
         aside.chmod(0o755)
-        _sync(aside)
+        _all_to_disk(aside)
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
+        _to_disk(run)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         hint = f"free some space, then go on with --resume; the last good one is {older[-1]}" if older else None
@@ -99,6 +102,8 @@ def load_checkpoint(run: Path) -> Checkpoint:
         raise CheckpointError(
             f"the checkpoint {folder} is damaged: {error}", hint="start anew in another folder"
         ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"the checkpoint {folder} is damaged: its {_STATE} is no object")
     if state.get("format") != FORMAT or state.get("step") != step:
         raise CheckpointError(f"{folder} is no checkpoint of a training run: format {state.get('format')!r}")
     return Checkpoint(step, tensors, state)
@@ -140,11 +145,15 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int |
     (folder / _INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": homes}, indent=2) + "\n")
 
 
-def _sync(folder: Path) -> None:
+def _all_to_disk(folder: Path) -> None:
     # A rename may reach the disk before the data: after a power cut the newest checkpoint would be a hollow one.
     for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

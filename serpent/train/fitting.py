@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from serpent.errors import SerpentError, UsageError
+from serpent.errors import UsageError
 from serpent.evaluation import Pairs
 from serpent.extras import require
 from serpent.train.checkpoints import has_checkpoint
@@ -25,6 +25,7 @@ from serpent.train.logs import Log, Report
 from serpent.train.photographs import Photographs
 from serpent.train.recipe import Recipe
 from serpent.train.samples import Samples, batches
+from serpent.train.together import together
 from serpent.train.validation import Validation
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def fit(
     shard_mib: int | None = None,
     log_every: int = 50,
     tensorboard: bool = True,
-    extra: dict[str, str] | None = None,
+    about: Mapping[str, str] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
     on_report: Callable[[Report, int], None] | None = None,
 ) -> Fit:
     """Train a network; afterwards ``run`` holds the log, the last checkpoint and the weights.
@@ -107,18 +109,19 @@ def fit(
         shard_mib: as :func:`serpent.train.checkpoints.save_checkpoint` takes it.
         log_every: steps between lines of the log.
         tensorboard: write TensorBoard events beside the CSV.
-        extra: metadata for the weights' file (data, licence).
+        about: metadata for the weights' files (data, license); a resumed run keeps what it had.
+        on_step: called with the steps done and in all, in the first process.
         on_report: called with each line of the log and the number of steps in all, in the first process.
 
     Raises:
         UsageError: a recipe that this machine or network cannot run; an existing run without ``resume``; a resumed
-            run with another recipe or other pictures.
+            run with another recipe, other pictures, or others to validate on.
         CheckpointError: the checkpoint to resume from is missing or damaged.
-        SerpentError: a loss or gradient that is not finite (the batch is saved), or a disk that is full.
+        SerpentError: a loss or gradient that is not finite (the batch is saved), weights that give NaN, a disk that is
+            full; or another process failed, which has its own message.
     """
     start = time.monotonic()
-    if has_checkpoint(run) and not resume:
-        raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
+    _check_run(run, resume)
     fabric = _fabric(recipe, machine)
     processes = fabric.world_size * recipe.accumulate
     if recipe.batch % processes:
@@ -126,49 +129,67 @@ def fit(
         raise UsageError(f"batch {recipe.batch} cannot be shared out evenly over {shares}")
     total = recipe.total_steps(len(photographs))
     run.mkdir(parents=True, exist_ok=True)
-    learner = Learner(recipe, photographs, fabric, machine.compile, machine.checkpoint_activations, initial=initial)
-    step, best = learner.resume(run) if resume else (0, math.nan)
-    numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
     check = None
     if validation is not None:
         pairs = Pairs(validation, recipe.task, recipe.seed, recipe.validate_crop)
         check = Validation(pairs, recipe.validate_pictures)
-    first = fabric.is_global_zero
+    identity = {"pictures": photographs.digest, "validation": None if check is None else check.digest}
+    learner = Learner(
+        recipe, identity, fabric, machine.compile, machine.checkpoint_activations, initial=initial, about=about or {}
+    )
+    step = learner.resume(run) if resume else 0
     reason = "finished"
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(Log(run, step, tensorboard=tensorboard)) if first else None
         stop = stack.enter_context(_signals())
+        log = Log(run, step, tensorboard=tensorboard) if fabric.is_global_zero else None
+        numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
         source = iter(batches(Samples(photographs, recipe), numbers, machine.workers))
         meter = _Meter(recipe.batch)
         while step < total:
             rate = recipe.rate(step, total)
-            passes = [next(source) for _ in range(recipe.accumulate)]
-            meter.add(*learner.step(passes, rate, step, run))
+            with together(fabric):
+                passes = [next(source) for _ in range(recipe.accumulate)]
+            with together(fabric):
+                meter.add(*learner.step(passes, rate, step, run))
             step += 1
-            if max_minutes is not None and time.monotonic() - start > 60 * max_minutes:
-                reason = "time limit"
-            if stop.is_set():
-                reason = "interrupted"
+            if on_step is not None and log is not None:
+                on_step(step, total)
+            reason = _reason(stop, start, max_minutes)
             # All processes must leave at the same step.
             ending = step == total or bool(fabric.broadcast(reason != "finished"))
-            due = ending or step % recipe.validate_every == 0
-            if not (due or step % log_every == 0):
+            # An interruption adds no validation: a run that was resumed shall keep the weights of one that was not.
+            planned = step == total or step % recipe.validate_every == 0
+            if not (ending or planned or step % log_every == 0):
                 continue
-            measured = learner.validate(check) if check is not None and due else (None, None)
-            report = meter.report(fabric, step, rate, measured)
-            better = measured[0] is not None and not measured[0] <= best  # NaN: nothing was measured before
-            best = measured[0] if better and measured[0] is not None else best
-            if log is not None:
-                log.write(report)
-                if on_report is not None:
-                    on_report(report, total)
-                if due:
-                    learner.save(run, step, total, best, better=better, shard_mib=shard_mib, extra=extra)
-            fabric.barrier()
-            if ending and step < total:
+            seconds = meter.seconds()
+            measured = learner.validate(check, step) if check is not None and planned else None
+            report = meter.report(fabric, step, rate, seconds, measured)
+            with together(fabric):
+                if log is not None:
+                    log.write(report)
+                if log is not None and (ending or planned):
+                    learner.save(run, step, total, shard_mib=shard_mib)
+            if log is not None and on_report is not None:
+                on_report(report, total)
+            meter.start()
+            if ending:
                 break
-    weights = run / ("best.safetensors" if (run / "best.safetensors").exists() else "last.safetensors")
-    return Fit(step, total, best, weights, reason, first)
+    weights = run / ("last.safetensors" if math.isnan(learner.best) else "best.safetensors")
+    return Fit(step, total, learner.best, weights, reason, fabric.is_global_zero)
+
+
+def _check_run(run: Path, resume: bool) -> None:
+    if resume:
+        return
+    if has_checkpoint(run) or list(run.glob("*.safetensors")):
+        raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
+
+
+def _reason(stop: threading.Event, start: float, max_minutes: float | None) -> str:
+    if stop.is_set():
+        return "interrupted"
+    late = max_minutes is not None and time.monotonic() - start > 60 * max_minutes
+    return "time limit" if late else "finished"
 
 
 def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
@@ -230,24 +251,31 @@ class _Meter:
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
-        self._reset()
+        self.start()
 
-    def _reset(self) -> None:
+    def start(self) -> None:
+        """Begin anew, with the clock."""
         self._sums: Tensor | None = None
         self._steps = 0
         self._start = time.monotonic()
 
+    def seconds(self) -> float:
+        """Since the start."""
+        return max(time.monotonic() - self._start, 1e-9)
+
     def add(self, loss: Tensor, error: Tensor, gradient: Tensor) -> None:
+        """Take in one step."""
         values = torch.stack([loss, error, gradient])
         self._sums = values if self._sums is None else self._sums + values  # stays on the device until a line is due
         self._steps += 1
 
-    def report(self, fabric: Any, step: int, rate: float, validated: tuple[float | None, float | None]) -> Report:
-        if self._sums is None:
-            raise SerpentError("no step was taken")
-        means = fabric.all_reduce(self._sums / self._steps, reduce_op="mean")
+    def report(
+        self, fabric: Fabric, step: int, rate: float, seconds: float, validated: tuple[float, float] | None
+    ) -> Report:
+        """The line after ``step``, all processes taken together."""
+        assert self._sums is not None
+        means: Any = fabric.all_reduce(self._sums / self._steps, reduce_op="mean")
         loss, error, gradient = (float(value) for value in means)
-        images = self._steps * self._batch / max(time.monotonic() - self._start, 1e-9)
+        images = self._steps * self._batch / seconds
         psnr = -10 * math.log10(max(error, 1e-12))
-        self._reset()
-        return Report(step, step * self._batch, loss, psnr, rate, gradient, images, *validated)
+        return Report(step, step * self._batch, loss, psnr, rate, gradient, images, *(validated or (None, None)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from serpent.files import written_aside
 from serpent.model.blocks import VSSBlock
 from serpent.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from serpent.train.networks import create_network, load_network, save_network
-from serpent.train.photographs import Photographs
 from serpent.train.recipe import Recipe
 from serpent.train.validation import Validation
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _EPSILON = 1e-6
+_GENTLER = "lower learning_rate or set clip in the recipe, and start from the last weights (--init)"
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -34,11 +34,15 @@ class Learner:
 
     Args:
         recipe: what to compute.
-        photographs: what it is computed from; a checkpoint keeps their names' digest.
+        identity: digests of what it is computed from and validated on, which a checkpoint keeps.
         fabric: launched; moves and wraps the network.
         compiled: run the network through torch.compile.
         checkpoint_activations: compute Serpent's blocks again in the backward pass.
         initial: weights to start from.
+        about: metadata for the weights' files.
+
+    Attributes:
+        best: highest validation PSNR so far, decibels; NaN before the first.
 
     Raises:
         UsageError: a network that cannot take the recipe's crops, or has no blocks to compute again.
@@ -48,16 +52,20 @@ class Learner:
     def __init__(
         self,
         recipe: Recipe,
-        photographs: Photographs,
+        identity: Mapping[str, str | None],
         fabric: Fabric,
         compiled: bool = False,
         checkpoint_activations: bool = False,
         *,
         initial: Path | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.recipe = recipe
+        self.best = math.nan
+        self._better = False
         self._fabric = fabric
-        self._identity = {"recipe": recipe.to_dict(), "pictures": len(photographs), "names": photographs.digest}
+        self._about = dict(about or {})
+        self._identity = {"recipe": recipe.to_dict(), **identity}
         self.network = create_network(recipe.network, seed=recipe.seed).train()
         unit = int(self.network.size_multiple)  # type: ignore[arg-type]
         for name, side in (("crop", recipe.crop), ("validate_crop", recipe.validate_crop)):
@@ -122,43 +130,48 @@ class Learner:
             self.average.update_parameters(self.network)
         return loss, error, norm
 
-    def validate(self, validation: Validation) -> tuple[float, float]:
-        """Mean PSNR (decibels) and SSIM of what would be kept now."""
+    def validate(self, validation: Validation, step: int) -> tuple[float, float]:
+        """Mean PSNR (decibels) and SSIM of what would be kept now.
+
+        Raises:
+            SerpentError: the network gives values that are not finite. Nothing is kept of it.
+        """
         network = self._kept().eval()
         sums = validation.measure(network, self._fabric.device, self._fabric.global_rank, self._fabric.world_size)
         self.network.train()
         totals = self._fabric.all_reduce(torch.tensor(sums, dtype=torch.float64), reduce_op="sum")
-        return float(totals[0] / totals[2]), float(totals[1] / totals[2])
+        psnr, ssim = float(totals[0] / totals[2]), float(totals[1] / totals[2])
+        if not math.isfinite(psnr):
+            raise SerpentError(
+                f"the network gives values that are not finite after step {step}; what was saved before is kept",
+                hint=_GENTLER,
+            )
+        self._better = math.isnan(self.best) or psnr > self.best
+        self.best = psnr if self._better else self.best
+        return psnr, ssim
 
-    def save(
-        self,
-        run: Path,
-        step: int,
-        total: int,
-        best: float,
-        *,
-        better: bool,
-        shard_mib: int | None,
-        extra: dict[str, str] | None,
-    ) -> None:
-        """Write the checkpoint, ``last.safetensors`` and, where it is ``better``, ``best.safetensors``.
+    def save(self, run: Path, step: int, total: int, *, shard_mib: int | None) -> None:
+        """Write ``last.safetensors``, after a better validation ``best.safetensors``, and then the checkpoint.
 
         Raises:
             SerpentError: the folder cannot be written.
         """
-        state = {**self._identity, "total": total, "best": None if math.isnan(best) else best}
+        # The checkpoint comes last: what goes on from it will find, or write again, the weights that it speaks of.
+        about = {**self._about, "steps": str(step), "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True)}
+        if self._better:
+            about["validation_psnr"] = f"{self.best:.3f}"
+        for name in ("last", "best") if self._better else ("last",):
+            path = run / f"{name}.safetensors"
+            save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
+        self._better = False
+        best = None if math.isnan(self.best) else self.best
+        state = {**self._identity, "total": total, "best": best, "about": self._about}
         if self._scaler is not None:
             state["scaler"] = self._scaler.state_dict()
         save_checkpoint(run, Checkpoint(step, self._tensors(), state), shard_mib=shard_mib)
-        about = {**(extra or {}), "steps": str(step), "recipe": json.dumps(self.recipe.to_dict(), sort_keys=True)}
-        if not math.isnan(best) and better:
-            about["validation_psnr"] = f"{best:.3f}"
-        for name in ("last", "best") if better else ("last",):
-            path = run / f"{name}.safetensors"
-            save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
 
-    def resume(self, run: Path) -> tuple[int, float]:
-        """Take over the newest checkpoint of ``run``; returns its step and the best validation so far.
+    def resume(self, run: Path) -> int:
+        """Take over the newest checkpoint of ``run``; returns its step.
 
         Raises:
             CheckpointError: there is none, or it does not fit.
@@ -166,35 +179,36 @@ class Learner:
         """
         found = load_checkpoint(run)
         _check_identity(run, found.state, self._identity)
-        differing = sorted(found.tensors.keys() ^ self._names())
-        if differing:
-            raise CheckpointError(f"the checkpoint in {run} is of another network: {', '.join(differing[:5])} differ")
-        parts: dict[str, dict[str, Tensor]] = {}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
         for name, tensor in found.tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
-        self.network.load_state_dict(parts["network"])
+        modules: dict[str, nn.Module] = {"network": self.network}
         if self.average is not None:
-            self.average.load_state_dict(parts["average"])
-        names = [name for name, _ in self.network.named_parameters()]
+            modules["average"] = self.average
+        for part, module in modules.items():
+            own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+            theirs = {name: tensor.shape for name, tensor in parts[part].items()}
+            differing = sorted(dict(own.items() ^ theirs.items()))
+            if differing:
+                raise CheckpointError(f"the checkpoint in {run} is of another network: {', '.join(differing[:5])}")
+            module.load_state_dict(parts[part])
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {
-            number: {key: parts["optimizer"][f"{key}.{name}"] for key in _ADAM} for number, name in enumerate(names)
+            number: {key: parts["optimizer"][f"{key}.{name}"] for key in _ADAM}
+            for number, (name, _) in enumerate(self.network.named_parameters())
+            if f"{_ADAM[0]}.{name}" in parts["optimizer"]  # what gets no gradient has no state
         }
         self.optimizer.load_state_dict(optimizer)
         if self._scaler is not None and "scaler" in found.state:
             self._scaler.load_state_dict(found.state["scaler"])
+        self._about = {**found.state.get("about", {}), **self._about}
         best = found.state.get("best")
-        return found.step, math.nan if best is None else float(best)
+        self.best = math.nan if best is None else float(best)
+        return found.step
 
     def _kept(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
-
-    def _names(self) -> set[str]:
-        """Names of the tensors of a checkpoint."""
-        parts = {"network": self.network} | ({} if self.average is None else {"average": self.average})
-        names = {f"{part}.{name}" for part, module in parts.items() for name in module.state_dict()}
-        return names | {f"optimizer.{key}.{name}" for key in _ADAM for name, _ in self.network.named_parameters()}
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -206,6 +220,7 @@ class Learner:
         return tensors
 
     def _stop_with(self, passes: Sequence[tuple[Tensor, Tensor]], step: int, run: Path) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         path = run / f"not-finite-step-{step}-process-{self._fabric.global_rank}.safetensors"
@@ -214,12 +229,13 @@ class Learner:
             for number, pair in enumerate(passes)
             for kind, tensor in zip(("degraded", "clean"), pair, strict=True)
         }
-        with written_aside(path) as aside:
-            save_file(tensors, aside)
-        raise SerpentError(
-            f"loss or gradient of step {step} are not finite; its batch is in {path}",
-            hint="lower learning_rate or set clip in the recipe, and start from the last checkpoint's weights (--init)",
-        )
+        where = f"; its batch is in {path}"
+        try:
+            with written_aside(path) as aside:
+                save_file(tensors, aside)
+        except (SerpentError, SafetensorError) as error:
+            where = f"; its batch could not be saved: {error}"
+        raise SerpentError(f"loss or gradient of step {step} are not finite{where}", hint=_GENTLER)
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -271,8 +287,6 @@ def _check_identity(run: Path, found: Any, own: dict[str, Any]) -> None:
             f"the run in {run} has another recipe:\n  {listing}",
             hint="resume it with its own, or start another run from its weights (--init)",
         )
-    if (found.get("pictures"), found.get("names")) != (own["pictures"], own["names"]):
-        raise UsageError(
-            f"the run in {run} learns from {found.get('pictures')} other pictures; these are {own['pictures']}",
-            hint="resume it with its own folder",
-        )
+    for key, what in (("pictures", "learns from"), ("validation", "is validated on")):
+        if found.get(key) != own.get(key):
+            raise UsageError(f"the run in {run} {what} other pictures", hint="resume it with its own folders")

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serpent.errors import PictureError, SerpentError
+from serpent.errors import PictureError, SerpentError, UsageError
 from serpent.pictures import read_picture
-from serpent.pictures.jobs import Targets, collect
+from serpent.pictures.jobs import Targets, pictures_below
+from serpent.runtime.memory import process_memory
 
 _LISTED = 20
 _SHARE = 0.5
+_UNKNOWN = 1 << 30
+"""Free memory that is assumed where the system does not tell, bytes."""
 
 
 class Photographs:
@@ -25,7 +28,9 @@ class Photographs:
     Args:
         folders: one or more, searched with all folders below them.
         least: pixels that both sides must have at least.
-        memory: bytes of decoded pictures to keep; by default half of what is free. The others are read again.
+        memory: bytes of decoded pictures to keep; by default half of what is free, shared out over the processes of
+            this machine. The others are read again.
+        processes: of this machine that keep pictures.
         on_read: called with (pictures read, pictures in all).
 
     Raises:
@@ -39,21 +44,28 @@ class Photographs:
         *,
         least: int,
         memory: int | None = None,
+        processes: int = 1,
         on_read: Callable[[int, int], None] | None = None,
     ) -> None:
         for folder in folders:
             if not folder.is_dir():
                 problem = "is a file" if folder.exists() else "does not exist"
                 raise PictureError(f"the folder of pictures {folder} {problem}", hint="name a folder of photographs")
-        # No result is written: each picture "replaces" itself.
-        found = [(root, job) for root in folders for job in collect([root], Targets(suffix="", in_place=True))]
-        names = {job.source: job.source.relative_to(root).as_posix() for root, job in found}
-        if len(folders) > 1:
-            names = {job.source: f"{root.name}/{names[job.source]}" for root, job in found}
+        several = len(folders) > 1
+        names = {
+            path: (f"{root.name}/" if several else "") + path.relative_to(root).as_posix()
+            for root in folders
+            for path in pictures_below(root, Targets(suffix=""))
+        }
+        if not names:
+            raise UsageError(f"{folders[0]} holds no picture that can be read")
         self.paths = sorted(names, key=names.__getitem__)
         self.names = [names[path] for path in self.paths]
         self._kept: dict[int, NDArray[Any]] = {}
-        self._read_all(least, _free_memory() if memory is None else memory, on_read)
+        self._digest = hashlib.sha256()
+        if memory is None:
+            memory = int((process_memory().free or _UNKNOWN) * _SHARE / processes)
+        self._read_all(least, memory, on_read)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -65,8 +77,8 @@ class Photographs:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the names, which with the recipe decide the order of the samples."""
-        return hashlib.sha256("\n".join(self.names).encode(errors="surrogateescape")).hexdigest()
+        """SHA-256 over names, sizes and values."""
+        return self._digest.hexdigest()
 
     def _read_all(self, least: int, memory: int, on_read: Callable[[int, int], None] | None) -> None:
         problems = []
@@ -77,9 +89,12 @@ class Photographs:
                 elif min(read.shape[:2]) < least:
                     height, width, _ = read.shape
                     problems.append(f"{self.paths[index]} is {width}x{height}, smaller than the crop of {least}")
-                elif read.nbytes <= memory:
-                    memory -= read.nbytes
-                    self._kept[index] = read
+                else:
+                    self._digest.update(f"{self.names[index]}\0{read.shape}".encode(errors="surrogateescape"))
+                    self._digest.update(np.ascontiguousarray(read).data)
+                    if read.nbytes <= memory:
+                        memory -= read.nbytes
+                        self._kept[index] = read
                 if on_read is not None:
                     on_read(index + 1, len(self.paths))
         if problems:
@@ -103,12 +118,3 @@ def _decode(path: Path) -> NDArray[Any]:
     picture = read_picture(path)
     # A quarter of the memory; the values are multiples of 1/255 anyway.
     return np.rint(picture.pixels * 255).astype(np.uint8) if picture.bits <= 8 else picture.pixels
-
-
-def _free_memory() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 1 << 30
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
-    return int((found[0] if found else 1 << 30) * _SHARE)

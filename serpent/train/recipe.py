@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serpent.errors import UsageError
+from serpent.metrics import SSIM_WINDOW
 
 _CHOICES = {
     "optimizer": ("adam", "adamw"),
@@ -79,10 +80,13 @@ class Recipe:
     validate_pictures: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("crop", "batch", "accumulate", "validate_every", "validate_crop", "validate_pictures"):
+        for name in ("crop", "batch", "accumulate", "validate_every", "validate_pictures"):
             self._check(name, _whole(getattr(self, name)) and getattr(self, name) >= 1, "an integer >= 1")
         for name in ("warmup", "seed"):
             self._check(name, _whole(getattr(self, name)) and getattr(self, name) >= 0, "an integer >= 0")
+        self._check("seed", self.seed < 1 << 31, "an integer below 2^31")
+        least = f"an integer >= {SSIM_WINDOW}, the window of SSIM"
+        self._check("validate_crop", _whole(self.validate_crop) and self.validate_crop >= SSIM_WINDOW, least)
         self._check("steps", self.steps is None or (_whole(self.steps) and self.steps >= 1), "an integer >= 1")
         for name in ("epochs", "learning_rate"):
             self._check(name, _number(getattr(self, name)) and getattr(self, name) > 0, "a number > 0")

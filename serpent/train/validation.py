@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from serpent.evaluation import Pairs
+from serpent.evaluation import DegradedDigest, Pairs
 from serpent.metrics import psnr, ssim
 from serpent.train.samples import to_tensor
 
@@ -18,6 +18,9 @@ class Validation:
         pairs: of one size.
         most: at most so many of them, spread evenly.
 
+    Attributes:
+        digest: of the degraded pictures.
+
     Raises:
         PictureError: a picture cannot be read, or is smaller than the crop.
     """
@@ -25,6 +28,10 @@ class Validation:
     def __init__(self, pairs: Pairs, most: int) -> None:
         places = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).round().astype(int)
         self._pairs = [pairs.pair(pairs.names[place]) for place in places]
+        degraded = DegradedDigest()
+        for pair in self._pairs:
+            degraded.add(pair)
+        self.digest = degraded.hexdigest()
 
     def measure(self, network: nn.Module, device: torch.device, rank: int, world: int) -> tuple[float, float, int]:
         """Sums of PSNR (decibels) and SSIM over this process's share of the pairs, and their number."""
