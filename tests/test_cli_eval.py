@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exported import Exported
+from serpent.errors import UsageError
 from serpent.evaluation import Pairs, evaluate, fit_wiener
 from serpent.evaluation.report import summarise, write_rows
 from serpent.evaluation.scores import Evaluation, Row, Scores
 from serpent.evaluation.sheet import CELL, ContactSheet
+from serpent_cli.evaluation import evaluate as evaluation
 from serpent_cli.main import run_eval
 from tests.fakes import FakeSession
 from tests.photographs import photo, saved
@@ -40,7 +42,9 @@ def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
 @pytest.fixture
 def leave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["serpent-eval", *map(str, arguments)])
+        given = list(map(str, arguments))
+        given += [] if "--wiener-from" in given else ["--no-wiener"]
+        monkeypatch.setattr(sys, "argv", ["serpent-eval", *given])
         with pytest.raises(SystemExit) as leaving:
             run_eval()
         return int(leaving.value.code or 0)
@@ -106,7 +110,6 @@ def test_what_a_person_reads(data: Path, leave: Callable[..., int], capsys: pyte
         "model", f"{model.psnr:.3f}", f"{model.psnr - degraded.psnr:+.2f}", f"{model.ssim:.4f}",
     ]  # fmt: skip
     assert "note: the model was trained for 'deblur', and is measured on 'denoise'" in output
-    assert "note: no Wiener filter beside it: --wiener-from names training pictures" in output
     assert "wiener " not in output
     assert "LPIPS" not in output
 
@@ -173,6 +176,14 @@ def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("never_opened")
+@pytest.mark.parametrize(
+    ("options", "problem"), [([], "are both missing"), (["--no-wiener", "--wiener-from", "x"], "contradict each other")]
+)
+def test_the_floor_is_left_out_on_purpose_only(data: Path, options: list[str], problem: str) -> None:
+    with pytest.raises(UsageError, match=f"--wiener-from and --no-wiener {problem}"):
+        evaluation.main(["model.onnx", str(data), *options], standalone_mode=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -110,7 +110,7 @@ def test_the_command_measures_it_where_it_is_asked_to(
 ) -> None:
     monkeypatch.setattr("serpent.evaluation.restorers.open_session", lambda *_, **__: FakeSession())
     folder = saved(tmp_path / "in", "a.png", "b.png")
-    arguments = ["model.onnx", folder, "--lpips-weights", weights, "--out", tmp_path / "out"]
+    arguments = ["model.onnx", folder, "--no-wiener", "--lpips-weights", weights, "--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["serpent-eval", *map(str, arguments)])
     with pytest.raises(SystemExit) as leaving:
         run_eval()

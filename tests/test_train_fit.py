@@ -194,12 +194,10 @@ def test_weights_that_give_nan_replace_nothing(
         whole(self, *arguments, **options)
         kept.append(self)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "__init__", remember)
-        with pytest.raises(
-            SerpentError, match="values that are not finite after step 20; what was saved before is kept"
-        ):
-            run(pictures, tmp_path, on_report=Explode())
+    monkeypatch.setattr(Learner, "__init__", remember)
+    with pytest.raises(SerpentError, match="values that are not finite after step 20; what was saved before is kept"):
+        run(pictures, tmp_path, on_report=Explode())
+    monkeypatch.undo()
     assert load_checkpoint(tmp_path).step == 10
     best = load_file(tmp_path / "best.safetensors")
     assert all(float(tensor.abs().max()) < 1e3 for tensor in best.values())

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from serpent.evaluation.sheet import ContactSheet
 
 _ROWS, _SUMMARY, _SHEET = "pictures.csv", "summary.json", "sheet.png"
-_NO_WIENER = "no Wiener filter beside it: --wiener-from names training pictures to fit one on"
 
 
 @click.command("eval", short_help="Measure how well a model restores pictures.")
@@ -41,8 +40,9 @@ _NO_WIENER = "no Wiener filter beside it: --wiener-from names training pictures 
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Training pictures, none of DATA: fit Wiener filters on them and measure these, too. May be given again.",
+    help="Training pictures, none of DATA: Wiener filters are fitted on them and measured, too. May be given again.",
 )
+@click.option("--no-wiener", is_flag=True, help="No Wiener filters beside the model.")
 @click.option(
     "--lpips-weights", type=click.Path(path_type=Path), metavar="FILE", help="Measure LPIPS with these weights, too."
 )
@@ -65,6 +65,7 @@ def evaluate(
     limit: int | None,
     border: int,
     wiener_from: tuple[Path, ...],
+    no_wiener: bool,
     lpips_weights: Path | None,
     out: Path | None,
     overwrite: bool,
@@ -79,10 +80,15 @@ def evaluate(
     MODEL is a .safetensors checkpoint, an .onnx file or a .plan: equal digests of the degraded pictures say that their
     figures can be compared. Figures are means over the pictures, of results as floats clipped to [0, 1].
     """
+    from serpent.errors import UsageError
     from serpent.evaluation import Pairs, fit_wiener, scores
     from serpent.evaluation.report import summarise
     from serpent.evaluation.sheet import ContactSheet
 
+    if no_wiener == bool(wiener_from):
+        problem = "contradict each other" if no_wiener else "are both missing"
+        hint = "a network is worth what it gains on the best linear filter: --wiener-from TRAINING, or else --no-wiener"
+        raise UsageError(f"--wiener-from and --no-wiener {problem}", hint=hint)
     # What can fail at once fails before the model is loaded.
     pairs = Pairs(data, task, seed, crop, limit)
     training = [Pairs(folder, task, seed) for folder in wiener_from]
@@ -116,7 +122,7 @@ def evaluate(
         "wiener_from": [str(folder) for folder in wiener_from],
         "wiener_pictures": sum(map(len, training)),
     }
-    summary = {**how, **summarise(found), "notes": _notes(restorer, task, training)}
+    summary = {**how, **summarise(found), "notes": _notes(restorer, task)}
     if out is not None:
         _write(out, found, sheet, summary, overwrite=overwrite)
     if as_json:
@@ -174,13 +180,13 @@ def _check_pairs(pairs: Pairs, training: list[Pairs], border: int, *, with_lpips
         pairs.check_apart(each)
 
 
-def _notes(restorer: Restorer, task: str, training: list[Pairs]) -> list[str]:
+def _notes(restorer: Restorer, task: str) -> list[str]:
     notes = list(restorer.notes)
     if restorer.task not in (task, "unknown"):
         notes.append(f"the model was trained for {restorer.task!r}, and is measured on {task!r}")
     if restorer.facts.get("weights") == "untrained":
         notes.append("the weights of this model are untrained")
-    return notes if training else [*notes, _NO_WIENER]
+    return notes
 
 
 def _write(out: Path, found: Evaluation, sheet: ContactSheet, summary: dict[str, Any], *, overwrite: bool) -> None:
