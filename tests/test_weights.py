@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from serpent import weights
 from serpent.errors import CheckpointError, ModelFileError, UsageError
 from serpent.model import read_metadata
 from serpent.runtime import open_session
+from serpent.train import Recipe
 from serpent.weights import shipped_names, shipped_weights
 from serpent_export.network import load_network, weights_notes
 
@@ -73,14 +76,23 @@ def test_a_variant_or_task_without_them_gets_random_ones_and_a_warning(shipped: 
 def test_what_ships_is_complete() -> None:
     """Every checkpoint has its card, recipe and log, fits its network, is small, and states its terms."""
     folder = Path(weights.__file__).parent
+    assert "B deblur" in shipped_names()
     for name in shipped_names():
         variant, task = name.split()
         path = shipped_weights(variant, task)
         assert path is not None
         assert path.stat().st_size < 20_000_000
         metadata = read_metadata(path)
-        assert metadata["task"] == task
-        assert metadata["license"]
+        assert (metadata["task"], "non-commercial" in metadata["license"]) == (task, True)
         assert serpent.load_model(path).config.variant == variant
-        for suffix in (".md", ".csv", ".toml"):
-            assert (folder / path.with_suffix(suffix).name).stat().st_size > 0
+        beside = {suffix: (folder / path.name).with_suffix(suffix).read_text() for suffix in (".md", ".csv", ".toml")}
+        # The recipe is the one of the file.
+        recipe = Recipe.from_dict(tomllib.loads(beside[".toml"]))
+        assert recipe == Recipe.from_dict(json.loads(metadata["recipe"]))
+        header, *lines = beside[".csv"].splitlines()
+        assert header.startswith("run,step,samples,loss,psnr")
+        assert len(lines) > 100
+        card = beside[".md"]
+        assert "serpent-train DATA/train DATA/val" in card
+        assert metadata["license"] in card
+        assert metadata["weights_digest"] in card
