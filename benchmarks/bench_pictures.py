@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scan_bench.machine import cpu_model
 from serpent import native
 from serpent.files import written_aside
 
@@ -130,14 +131,6 @@ def parse_arguments() -> argparse.Namespace:
     today = dt.datetime.now(dt.UTC).date()
     parser.add_argument("--output", default=RESULTS / f"pictures-cpu-{today}.json", type=Path, help="JSON file")
     return parser.parse_args()
-
-
-def cpu_model() -> str:
-    """The CPU's name as Linux has it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

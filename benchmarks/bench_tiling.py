@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scan_bench.machine import cpu_model
 from serpent.degradations import degrade, generator
 from serpent.files import written_aside
 from serpent.runtime.tiling import Tiling, plan_axis
@@ -162,14 +163,6 @@ def table(report: dict[str, Any]) -> str:
         ]
         lines.append(f"| {row['tile']} | {row['overlap']} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def cpu_model() -> str:
-    """The CPU's name as Linux has it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 if __name__ == "__main__":

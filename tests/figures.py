@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from scan_bench.machine import cpu_model
 
 
 class Figures:
@@ -33,15 +34,7 @@ class Figures:
     def pytest_sessionfinish(self) -> None:
         about = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {"cpu": _processor(), "cores": os.cpu_count()},
+            "machine": {"cpu": cpu_model(), "cores": os.cpu_count()},
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "pyvips")},
         }
         self._path.write_text(json.dumps({**about, "figures": self._figures}, indent=1) + "\n")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
