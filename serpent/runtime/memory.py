@@ -104,41 +104,28 @@ HELD_FREE = 64 << 20
 
 
 class _Heap:
-    """Free memory of glibc's heap that is still resident.
+    """Free memory of glibc's heap.
 
-    glibc counts what it has returned to the system as free all the same; the least that it ever counted is taken for
-    that.
+    glibc counts what it has returned to the system as free all the same, so that after the first return nobody can tell
+    what of the free memory is still resident.
     """
 
-    def __init__(self) -> None:
-        self._returned = 0
-
-    def resident(self) -> int:
-        """Bytes; 0 under another C library."""
-        free = self._free()
-        self._returned = min(self._returned, free)
-        return free - self._returned
-
-    def give_back(self) -> None:
-        """Return it to the system, where it is more than :data:`HELD_FREE`."""
-        if self.resident() > HELD_FREE:
-            ctypes.CDLL(None).malloc_trim(0)
-            self._returned = self._free()
+    returned = False
 
     @staticmethod
-    def _free() -> int:
+    def free() -> int:
+        """Bytes, resident or not; 0 under another C library."""
         mallinfo = _mallinfo()
         return 0 if mallinfo is None else int(mallinfo().fordblks)
 
 
-_HEAP = _Heap()
-
-
 def give_back_heap() -> None:
-    """Return the heap's free pages to the system, where glibc holds more than :data:`HELD_FREE`."""
-    _HEAP.give_back()
+    """Return the heap's free pages to the system, where glibc counts more than :data:`HELD_FREE`."""
+    if _Heap.free() > HELD_FREE:
+        ctypes.CDLL(None).malloc_trim(0)
+        _Heap.returned = True
 
 
 def _held_free() -> int:
-    """Bytes that glibc keeps for the next allocation; 0 under another C library."""
-    return _HEAP.resident()
+    """Bytes that glibc surely keeps for the next allocation."""
+    return 0 if _Heap.returned else _Heap.free()
