@@ -70,7 +70,12 @@ class Learner:
         unit = int(self.network.size_multiple)  # type: ignore[arg-type]
         for name, side in (("crop", recipe.crop), ("validate_crop", recipe.validate_crop)):
             if side % unit:
-                raise UsageError(f"{name} {side} is no multiple of {unit}, as the network {recipe.network} needs")
+                below = side // unit * unit
+                nearest = f"{below} or {below + unit}" if below else str(unit)
+                raise UsageError(
+                    f"{name} {side} is no multiple of {unit}, as the network {recipe.network} needs",
+                    hint=f"nearest: {nearest}",
+                )
         if initial is not None:
             _take_over(self.network, initial)
         self.network.to(fabric.device)
