@@ -149,7 +149,7 @@ def overwrites() -> bool:
 
     Never where gradients or an exporter's trace would see it.
     """
-    return torch.is_inference_mode_enabled() and not torch.compiler.is_compiling()
+    return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
 
 
 def unfold_pixels(x: Tensor, factor: int) -> Tensor:
