@@ -66,7 +66,7 @@ class Learner:
         self._fabric = fabric
         self._about = dict(about or {})
         self._identity = {"recipe": recipe.to_dict(), **identity}
-        self.network = create_network(recipe.network, seed=recipe.seed).train()
+        self.network = create_network(recipe.network, seed=recipe.seed, config=recipe.config).train()
         unit = int(self.network.size_multiple)  # type: ignore[arg-type]
         for name, side in (("crop", recipe.crop), ("validate_crop", recipe.validate_crop)):
             if side % unit:

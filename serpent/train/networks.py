@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,19 +19,20 @@ FORMAT = "serpent-network-v1"
 """Format of checkpoints of networks other than Serpent, in the metadata of the safetensors file."""
 
 
-def create_network(spec: str, *, seed: int) -> nn.Module:
+def create_network(spec: str, *, seed: int, config: Mapping[str, Any] | None = None) -> nn.Module:
     """A network with fresh weights, in eval mode, that maps (B, 3, H, W) in [0, 1] to the same shape.
 
     Args:
         spec: "B", "L", "H", or ``module:factory``: a callable without arguments whose result has the attribute
             ``size_multiple``, the number of pixels that H and W must be multiples of.
         seed: of the weights; torch's global generator is left alone.
+        config: fields of :class:`serpent.SerpentConfig` to replace; for "B", "L" and "H" alone.
 
     Raises:
-        UsageError: no such network.
+        UsageError: no such network, unknown or invalid field.
     """
     if spec.upper() in PATCH_SIZES:
-        return create_model(spec.upper(), seed=seed)
+        return create_model(spec.upper(), seed=seed, **(config or {}))
     module, colon, factory = spec.partition(":")
     if not colon:
         known = ", ".join(PATCH_SIZES)

@@ -6,11 +6,12 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from serpent.config import PATCH_SIZES, SerpentConfig
 from serpent.errors import UsageError
 from serpent.metrics import SSIM_WINDOW
 
@@ -32,6 +33,7 @@ class Recipe:
     Attributes:
         task: degradation, as :func:`serpent.degradations.find_task` takes it.
         network: "B", "L", "H" or ``module:factory``, as :func:`serpent.train.create_network` takes it.
+        config: fields of :class:`serpent.SerpentConfig` to replace in that variant; a table in TOML.
         crop: side of the random crops, pixels.
         batch: crops in one optimiser step, over all processes and accumulated passes.
         accumulate: passes whose gradients make one step; ``batch`` is shared out evenly.
@@ -59,6 +61,7 @@ class Recipe:
 
     task: str = "deblur"
     network: str = "B"
+    config: Mapping[str, Any] = field(default_factory=dict)
     crop: int = 256
     batch: int = 1
     accumulate: int = 1
@@ -98,6 +101,11 @@ class Recipe:
             self._check(name, isinstance(getattr(self, name), str) and getattr(self, name) != "", "a name")
         for name, known in _CHOICES.items():
             self._check(name, getattr(self, name) in known, " or ".join(known))
+        self._check("config", isinstance(self.config, Mapping), "a table of fields of SerpentConfig")
+        if self.network.upper() in PATCH_SIZES:
+            SerpentConfig.from_variant(self.network, **self.config)
+        else:
+            self._check("config", not self.config, f"none: only {', '.join(PATCH_SIZES)} have a configuration")
         if self.batch % self.accumulate:
             raise UsageError(f"batch {self.batch} cannot be shared out over {self.accumulate} accumulated passes")
 
@@ -112,7 +120,7 @@ class Recipe:
         Raises:
             UsageError: unknown or invalid field.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = [entry.name for entry in dataclasses.fields(cls)]
         unknown = sorted(set(fields) - set(known))
         if unknown:
             raise UsageError(f"unknown recipe field {', '.join(unknown)}; known fields are {', '.join(known)}")
@@ -150,7 +158,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     Args:
         name: of one that ships, or a TOML file of the fields of :class:`Recipe`.
-        overrides: fields to replace.
+        overrides: fields to replace; "config.NAME" is a field of the table config.
 
     Raises:
         UsageError: no such recipe, no TOML, unknown or invalid field.
@@ -167,7 +175,13 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"the recipe {name} is no TOML: {error}") from None
-    return Recipe.from_dict({**fields, **(overrides or {})})
+    for key, value in (overrides or {}).items():
+        table, _, name = key.partition(".")
+        if name and isinstance(fields.setdefault(table, {}), dict):
+            fields[table][name] = value
+        else:
+            fields[key] = value
+    return Recipe.from_dict(fields)
 
 
 def _whole(value: object) -> bool:
