@@ -18,6 +18,10 @@ from serpent.errors import UsageError
 PATCH_SIZES = {"B": 4, "L": 2, "H": 1}
 """Patch size P of the variants of the paper (section 4)."""
 
+_WITHOUT_RESIDUAL = ("B",)
+"""A patch of B has 4 * 4 * 3 = 48 values and its embedding 32 channels: a correction of that rank leaves a third of the
+input's noise where it is (CONTRIBUTING, "Decisions")."""
+
 NUM_DIRECTIONS = 4
 """K: row-major, column-major, and the reverse of each."""
 
@@ -38,7 +42,7 @@ class SerpentConfig:
         mlp_ratio: hidden width of the block's MLP over c; 0 drops the MLP.
         up_order: "pre" expands, mixes the skip, then runs the blocks; "post" runs the blocks first.
         skip: "catlin" concatenates and projects the skip; "add" adds it.
-        global_residual: whether the network predicts a correction to its input.
+        global_residual: whether the network predicts a correction to its input; of the variants, L and H do.
         in_channels: colour channels of the image.
 
     Raises:
@@ -91,7 +95,8 @@ class SerpentConfig:
         if key not in PATCH_SIZES:
             known = ", ".join(PATCH_SIZES)
             raise UsageError(f"unknown variant {variant!r}; known variants are {known}")
-        return cls.from_dict({"patch_size": PATCH_SIZES[key], "variant": key, **overrides})
+        residual = key not in _WITHOUT_RESIDUAL
+        return cls.from_dict({"patch_size": PATCH_SIZES[key], "variant": key, "global_residual": residual, **overrides})
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> SerpentConfig:

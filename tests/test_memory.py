@@ -77,7 +77,15 @@ def test_pytorch_takes_what_was_predicted_at_any_size(
 @needs_proc
 @pytest.mark.parametrize(
     ("variant", "sizes"),
-    [("B", "256x256"), ("B", "500x333,900x700"), ("B", "1024x1024"), ("B", "1792x2304"), ("H", "250x311")],
+    [
+        ("B", "256x256"),
+        ("B", "500x333,900x700"),
+        ("B", "400x400,300x900,1500x1100"),
+        ("B", "1024x1024"),
+        ("B", "1792x2304"),
+        ("L", "411x630"),
+        ("H", "250x311"),
+    ],
 )
 def test_onnx_runtime_takes_what_was_predicted(tmp_path: Path, variant: str, sizes: str) -> None:
     from serpent.runtime.onnx_file import serialize

@@ -11,13 +11,17 @@ _F32 = 4
 _SCAN_TILE_BYTES = 256
 """Of one pixel: the f32 sums of a thread's tile of channels, where y has 16 bits (``plugins/src/cpu/scan_cpu.cpp``)."""
 
-_HEAP = {"torch": (0.65, 224 << 20), "onnxruntime": (2.0, 80 << 20)}
-"""What glibc's heap holds beside the tensors: a share of theirs, up to a bound in bytes.
+_HEAP = {
+    "torch": ((0.65, 0), (0.0, 224 << 20)),
+    "onnxruntime": ((2.0, 0), (0.25, 40 << 20), (0.0, 120 << 20)),
+}
+"""What glibc's heap holds beside tensors of t bytes: the least of the lines slope * t + bytes.
 
 Freed blocks of up to 32 MiB stay on the heap, where the next tensor does not always fit into the holes; larger ones are
-mapped and given back whole. Measured on x86-64 with glibc 2.36 and one thread: B and H from 128x128 to 1792x2304 in
+mapped and given back whole. Measured on x86-64 with glibc 2.36 and one thread, B and H from 128x128 to 1792x2304 in
 PyTorch 2.13 (0.3 to 1.1 of the tensors, at most 300 MB), and B from 256x256 to 1792x2304 in ONNX Runtime 1.31, whose
-session gives the heap back between segments (:data:`serpent.runtime.memory.HELD_FREE`).
+session gives the heap back between segments (:data:`serpent.runtime.memory.HELD_FREE`): 21 MiB beside tensors of 9,
+41 to 51 beside 36, 50 to 71 beside 81, 60 to 98 beside 144, 87 to 113 beside 251, 73 to 159 from 389 on.
 """
 
 
@@ -57,8 +61,7 @@ def run_bytes(
     # At the end: the head's pixels, in order, and added to the image.
     image = batch * height * width * config.in_channels
     most = max(most, image * (2 * itemsize + 2 * _F32))
-    share, bound = _HEAP[runtime]
-    return most + (min(int(share * most), bound) if heap else 0)
+    return most + (min(int(slope * most) + fixed for slope, fixed in _HEAP[runtime]) if heap else 0)
 
 
 def _torch_steps(config: SerpentConfig, c: int) -> Iterator[int]:

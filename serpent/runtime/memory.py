@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -103,29 +106,31 @@ HELD_FREE = 64 << 20
 """What the allocator may keep for the next tensor of a run: taking it back costs the time to clear its pages."""
 
 
-class _Heap:
-    """Free memory of glibc's heap.
-
-    glibc counts what it has returned to the system as free all the same, so that after the first return nobody can tell
-    what of the free memory is still resident.
-    """
-
-    returned = False
-
-    @staticmethod
-    def free() -> int:
-        """Bytes, resident or not; 0 under another C library."""
-        mallinfo = _mallinfo()
-        return 0 if mallinfo is None else int(mallinfo().fordblks)
-
-
 def give_back_heap() -> None:
     """Return the heap's free pages to the system, where glibc counts more than :data:`HELD_FREE`."""
-    if _Heap.free() > HELD_FREE:
+    mallinfo = _mallinfo()
+    if mallinfo is not None and mallinfo().fordblks > HELD_FREE:
         ctypes.CDLL(None).malloc_trim(0)
-        _Heap.returned = True
 
 
 def _held_free() -> int:
-    """Bytes that glibc surely keeps for the next allocation."""
-    return 0 if _Heap.returned else _Heap.free()
+    """Bytes of free memory on glibc's heap that are still resident; 0 under another C library.
+
+    glibc counts as free what it has returned to the system too, so the pages themselves are asked.
+    """
+    mallinfo = _mallinfo()
+    if mallinfo is None:
+        return 0
+    return max(0, _resident_heap() - int(mallinfo().uordblks))
+
+
+def _resident_heap() -> int:
+    """Bytes of the main heap that have a page of memory."""
+    pages = 0
+    for line in (_PROC / "self/maps").read_text().splitlines():
+        if line.endswith("[heap]"):  # there may be several, in a row
+            start, end = (int(side, 16) for side in line.split(None, 1)[0].split("-"))
+            resident = np.zeros((end - start) // mmap.PAGESIZE, np.uint8)
+            ctypes.CDLL(None).mincore(ctypes.c_void_p(start), ctypes.c_size_t(end - start), resident.ctypes)
+            pages += int((resident & 1).sum())
+    return pages * mmap.PAGESIZE
