@@ -14,8 +14,10 @@ from serpent.errors import UsageError
 H = SerpentConfig.from_variant("H")
 
 
-@pytest.mark.parametrize(("variant", "patch_size", "multiple"), [("B", 4, 32), ("L", 2, 16), ("H", 1, 8)])
-def test_published_variants(variant: str, patch_size: int, multiple: int) -> None:
+@pytest.mark.parametrize(
+    ("variant", "patch_size", "multiple", "residual"), [("B", 4, 32, False), ("L", 2, 16, True), ("H", 1, 8, True)]
+)
+def test_published_variants(variant: str, patch_size: int, multiple: int, residual: bool) -> None:
     config = SerpentConfig.from_variant(variant)
     assert config.to_dict() == {
         "patch_size": patch_size,
@@ -29,7 +31,7 @@ def test_published_variants(variant: str, patch_size: int, multiple: int) -> Non
         "mlp_ratio": 4.0,
         "up_order": "pre",
         "skip": "catlin",
-        "global_residual": True,
+        "global_residual": residual,
         "in_channels": 3,
     }
     assert (config.size_multiple, config.num_scans) == (multiple, 14)

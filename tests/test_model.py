@@ -156,6 +156,12 @@ def test_global_residual_adds_the_input() -> None:
     assert without.abs().max() > 1e-3
 
 
+def test_the_compiler_takes_the_network_in_one_graph() -> None:
+    model = create_model("L", seed=0, **SMALL)
+    image = picture(1, 3, 16, 24)
+    assert torch.equal(torch.compile(model, fullgraph=True, backend="aot_eager")(image), model(image))
+
+
 @pytest.mark.parametrize("up_order", ["pre", "post"])
 def test_the_layers_are_joined_as_a_u(up_order: str) -> None:
     m = create_model("L", seed=0, up_order=up_order, **SMALL)

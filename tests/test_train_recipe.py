@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from serpent.config import SerpentConfig
 from serpent.degradations import find_task
 from serpent.errors import UsageError
-from serpent.train import Recipe, load_recipe, recipe_names
+from serpent.train import Recipe, create_network, load_recipe, recipe_names
 
 
 def test_the_recipes_that_ship_are_read_and_name_known_tasks() -> None:
@@ -83,3 +84,29 @@ def test_a_file_may_be_a_recipe_and_its_mistakes_are_named(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="cannot read the recipe no-such") as caught:
         load_recipe("no-such")
     assert "deblur-256" in str(caught.value)
+
+
+def test_a_table_replaces_fields_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[config]\nembed_dim = 8\ndepth = 1\n")
+    recipe = load_recipe(path, {"config.num_scales": 1, "network": "L"})
+    assert recipe.config == {"embed_dim": 8, "depth": 1, "num_scales": 1}
+    assert load_recipe("deblur-256", {"config.depth": 1}) == Recipe(config={"depth": 1})
+    config = create_network(recipe.network, seed=0, config=recipe.config).config
+    assert isinstance(config, SerpentConfig)
+    assert config == SerpentConfig.from_variant("L", embed_dim=8, depth=1, num_scales=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"config.width": 3}, "unknown configuration field width; known fields are conv_size, d_state"),
+        ({"config.depth": 0}, "depth is 0"),
+        ({"config": 3}, "the recipe's config is 3; expected a table of fields of SerpentConfig"),
+        ({"crop.side": 3}, "unknown recipe field crop.side"),
+        ({"network": "my:net", "config.depth": 1}, "the recipe's config is .*; expected none: only B, L, H have a"),
+    ],
+)
+def test_a_wrong_configuration_is_named(fields: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        load_recipe("deblur-256", fields)

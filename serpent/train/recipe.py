@@ -177,7 +177,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         raise UsageError(f"the recipe {name} is no TOML: {error}") from None
     for key, value in (overrides or {}).items():
         table, _, name = key.partition(".")
-        if name and isinstance(fields.setdefault(table, {}), dict):
+        if table == "config" and name and isinstance(fields.setdefault(table, {}), dict):
             fields[table][name] = value
         else:
             fields[key] = value
