@@ -42,7 +42,9 @@ _RECIPE_OPTIONS = ("task", "network", "crop", "batch", "steps", "epochs", "learn
 @click.option("--learning-rate", type=float, help="The largest one.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="Autocast; the scan's state stays f32.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights, crops and degradations.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other field of the recipe.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other field of the recipe, or config.NAME=VALUE."
+)
 @click.option(
     "--accelerator", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Device kind."
 )
