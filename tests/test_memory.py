@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -190,3 +191,24 @@ def test_free_memory_heeds_control_groups(tmp_path: Path) -> None:
     (cgroups / "memory/job/memory.usage_in_bytes").write_text("600000\n")
     assert free_memory(proc, cgroups) == 100_000
     assert free_memory(tmp_path / "none", cgroups) is None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the heap is asked through glibc's mallinfo2")
+def test_freed_memory_of_the_heap_is_not_in_use_whether_returned_or_not() -> None:
+    program = """
+import ctypes
+from serpent.runtime.memory import process_memory
+used = [process_memory().used]
+blocks = [bytearray(100_000) for _ in range(1000)]  # small enough for the heap
+used.append(process_memory().used)
+del blocks[:-1]  # the last one keeps the heap from shrinking by itself
+used.append(process_memory().used)
+ctypes.CDLL(None).malloc_trim(0)
+used.append(process_memory().used)
+print([figure - used[0] for figure in used[1:]])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    taken, freed, returned = json.loads(run.stdout)
+    assert 95e6 < taken < 110e6
+    assert abs(freed) < 5e6
+    assert abs(returned) < 5e6

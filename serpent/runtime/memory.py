@@ -126,8 +126,12 @@ def _held_free() -> int:
 
 def _resident_heap() -> int:
     """Bytes of the main heap that have a page of memory."""
+    try:
+        mappings = (_PROC / "self/maps").read_text().splitlines()
+    except OSError:
+        return 0
     pages = 0
-    for line in (_PROC / "self/maps").read_text().splitlines():
+    for line in mappings:
         if line.endswith("[heap]"):  # there may be several, in a row
             start, end = (int(side, 16) for side in line.split(None, 1)[0].split("-"))
             resident = np.zeros((end - start) // mmap.PAGESIZE, np.uint8)
