@@ -13,9 +13,9 @@ from serpent.runtime import open_session, restore_picture
 from serpent.runtime.memory_plan import MemoryPlan
 
 
-def main(model: str, sizes: list[str], precision: str | None) -> None:
+def main(model: str, sizes: list[str], options: dict[str, str]) -> None:
     plans: list[MemoryPlan] = []
-    with open_session(Path(model), "cpu", threads=1, precision=precision) as session:  # type: ignore[arg-type]
+    with open_session(Path(model), "cpu", threads=1, **options) as session:  # type: ignore[arg-type]
         figures = []
         for size in sizes:
             height, width = map(int, size.split("x"))
@@ -26,4 +26,4 @@ def main(model: str, sizes: list[str], precision: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2].split(","), sys.argv[3] if len(sys.argv) > 3 else None)
+    main(sys.argv[1], sys.argv[2].split(","), dict(option.split("=") for option in sys.argv[3:]))

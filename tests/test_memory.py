@@ -29,8 +29,8 @@ MOST_ERROR = 0.15
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 
 
-def check(model: Path, sizes: str, precision: str = "") -> None:
-    command = [sys.executable, str(WORKER), str(model), sizes, *([precision] if precision else [])]
+def check(model: Path, sizes: str, *options: str) -> None:
+    command = [sys.executable, str(WORKER), str(model), sizes, *options]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     for predicted, measured in json.loads(run.stdout):
@@ -57,38 +57,43 @@ def test_pytorch_takes_what_was_predicted(checkpoint_of: Callable[[str], Path]) 
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(
-    ("variant", "sizes", "precision"),
+    ("variant", "sizes", "options"),
     [
-        ("B", "1792x2304", ""),
-        ("B", "1x1,500x333,900x700,500x333", ""),
-        ("B", "200x3001", ""),
-        ("B", "640x600", "bf16"),
-        ("B", "640x600", "fp16"),
-        ("L", "411x630", ""),
-        ("H", "250x311", ""),
+        ("B", "1792x2304", ()),
+        ("B", "1x1,500x333,900x700,500x333", ()),
+        ("B", "200x3001", ()),
+        ("B", "640x600", ("precision=bf16",)),
+        ("B", "640x600", ("precision=fp16",)),
+        ("L", "411x630", ()),
+        ("H", "250x311", ()),
     ],
 )
 def test_pytorch_takes_what_was_predicted_at_any_size(
-    checkpoint_of: Callable[[str], Path], variant: str, sizes: str, precision: str
+    checkpoint_of: Callable[[str], Path], variant: str, sizes: str, options: tuple[str, ...]
 ) -> None:
-    check(checkpoint_of(variant), sizes, precision)
+    check(checkpoint_of(variant), sizes, *options)
 
 
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(
-    ("variant", "sizes"),
+    ("variant", "sizes", "options"),
     [
-        ("B", "256x256"),
-        ("B", "500x333,900x700"),
-        ("B", "400x400,300x900,1500x1100"),
-        ("B", "1024x1024"),
-        ("B", "1792x2304"),
-        ("L", "411x630"),
-        ("H", "250x311"),
+        ("B", "256x256", ()),
+        ("B", "500x333,900x700", ()),
+        ("B", "400x400,300x900,1500x1100", ()),
+        ("B", "1024x1024", ()),
+        ("B", "1792x2304", ()),
+        ("L", "411x630", ()),
+        ("H", "250x311", ()),
+        ("B", "256x256,256x256,500x333,700x800", ("scan=function",)),
+        ("L", "300x200,411x330", ("scan=function",)),
+        ("H", "160x180", ("scan=function",)),
     ],
 )
-def test_onnx_runtime_takes_what_was_predicted(tmp_path: Path, variant: str, sizes: str) -> None:
+def test_onnx_runtime_takes_what_was_predicted(
+    tmp_path: Path, variant: str, sizes: str, options: tuple[str, ...]
+) -> None:
     from serpent.runtime.onnx_file import serialize
     from serpent_export.canonical import add_metadata, finish
     from serpent_export.tracing import trace
@@ -100,7 +105,7 @@ def test_onnx_runtime_takes_what_was_predicted(tmp_path: Path, variant: str, siz
     add_metadata(graph, {**fields, "task": "deblur", "precision": "fp32", "weights": "untrained"})
     path = tmp_path / f"{variant}.onnx"
     path.write_bytes(serialize(graph))
-    check(path, sizes)
+    check(path, sizes, *options)
 
 
 def test_the_tensors_of_a_run_grow_with_the_pixels() -> None:

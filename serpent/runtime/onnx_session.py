@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from serpent import native
 from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, UsageError
 from serpent.runtime.border import from_border, to_border
-from serpent.runtime.live_memory import run_bytes
-from serpent.runtime.memory import give_back_heap
+from serpent.runtime.live_memory import function_scan_bytes, run_bytes
+from serpent.runtime.memory import Memory, give_back_heap, process_memory
 from serpent.runtime.onnx_cuda import CudaSplitRunner, open_device
 from serpent.runtime.onnx_file import read_onnx, serialize
 from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
@@ -83,6 +83,7 @@ class OnnxSession(Session):
             self._run = CudaSplitRunner(file.model, gpu, self.times)
         else:
             self._run = make_runner(file.model, chosen, self._threads, self.times)
+        self._arena = 0
         self.info = SessionInfo(
             path=Path(path),
             backend="onnxruntime",
@@ -100,11 +101,26 @@ class OnnxSession(Session):
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._run is None:
             raise UsageError(f"the session of {self.info.path} is closed")
-        return from_border(self._run(to_border(image, self.info.io)), self.info.io)
+        before = self._used()
+        restored = from_border(self._run(to_border(image, self.info.io)), self.info.io)
+        self._arena = max(0, self._arena + self._used() - before - restored.nbytes)
+        return restored
+
+    def _used(self) -> int:
+        """What the process uses, where some of it is the arena's afterwards: segments of a split graph have none."""
+        return (process_memory().used or 0) if self.info.scan == "function" else 0
+
+    def memory(self) -> Memory:
+        memory = super().memory()
+        if memory.used is None or memory.free is None:
+            return memory
+        return Memory(memory.used - self._arena, memory.peak, memory.free + self._arena)  # the next run takes it again
 
     def run_bytes(self, batch: int, height: int, width: int) -> int | None:
-        if self.info.scan != "native" or self.info.device != "cpu":
-            return None  # the function's loop, and the GPU's arena, follow rules of ONNX Runtime's own
+        if self.info.device != "cpu":
+            return None  # the GPU's arena follows rules of ONNX Runtime's own
+        if self.info.scan == "function":
+            return function_scan_bytes(self.info.config, batch, height, width)
         itemsize = 4 if self.info.precision == "fp32" else 2
         sizes = (batch, height, width)
         return run_bytes(self.info.config, *sizes, itemsize=itemsize, runtime="onnxruntime", threads=self._threads)
