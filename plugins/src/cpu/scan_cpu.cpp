@@ -7,6 +7,7 @@
 #include <memory>
 #include <new>
 
+#include "huge_pages.h"
 #include "kernel.h"
 #include "parallel.h"
 #include "shape.h"
@@ -18,6 +19,7 @@ constexpr int64_t kTileBytes = 256;                // of one pixel: whole cache 
 constexpr int64_t kMergePixels = 1024;             // one merging task adds up
 constexpr int64_t kRoundBytes = int64_t{8} << 20;  // sums worth starting threads for
 constexpr int64_t kThreadWork = int64_t{1} << 18;  // state updates worth a thread: about 50 us
+constexpr int64_t kHalfBytes = 2;                  // of a 16-bit number
 constexpr size_t kAlignment = 64;                  // a cache line, so that threads share none
 
 struct FreeAligned {
@@ -26,7 +28,9 @@ struct FreeAligned {
 using Memory = std::unique_ptr<std::byte, FreeAligned>;
 
 Memory allocate(int64_t bytes) {
-  return Memory(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{kAlignment})));
+  Memory memory(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{kAlignment})));
+  advise_huge_pages(memory.get(), bytes);
+  return memory;
 }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -63,6 +67,8 @@ Plan choose_plan(const serpent_scan_shape& shape, const Kernel& kernel, int64_t 
 void scan_cpu(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, int64_t num_threads) {
   const Kernel kernel = choose_kernel(shape.dtype);
   const int64_t pixels = shape.height * shape.width;
+  const int64_t y_bytes = kernel.sums_in_y ? static_cast<int64_t>(kernel.real_bytes) : kHalfBytes;
+  advise_huge_pages(tensors.y, shape.batch * pixels * shape.channels * y_bytes);
   const int64_t work = shape.batch * pixels * shape.channels * shape.d_state * kDirections;
   const int64_t threads = std::clamp(work / kThreadWork, int64_t{1}, num_threads);
   const Plan plan = choose_plan(shape, kernel, threads);
