@@ -215,6 +215,7 @@ def _restore_one(
             )
             seconds = time.perf_counter() - begun
             memory.measured(session)
+        progress.stage(f"writing {target.name}")
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
@@ -223,7 +224,8 @@ def _restore_one(
     if report is not None and described is not None:
         times = (loaded - start, seconds)
         done = Finished(picture, target, source, restored, info, described, *times, options.encoding.resize, notes)
-        write_report(report, done, against, overwrite=options.overwrite)
+        with activity(f"writing {report.name}"):
+            write_report(report, done, against, overwrite=options.overwrite)
     if as_json:
         show_json(
             {
