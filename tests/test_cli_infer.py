@@ -142,6 +142,17 @@ def test_an_existing_result_needs_overwrite_and_is_refused_before_the_model_load
     assert Image.open(result).size == (90, 70)
 
 
+def test_of_a_missing_picture_nothing_else_is_said(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photo_restored.png").write_text("of another picture")
+    assert infer(monkeypatch, "model.onnx", tmp_path / "photo.pgn") == 1
+    said = capsys.readouterr().err
+    assert "photo.pgn: No such file" in said
+    assert "exists already" not in said
+    assert opened.calls == []
+
+
 @pytest.mark.usefixtures("opened")
 def test_notes_on_the_picture_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

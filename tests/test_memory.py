@@ -198,7 +198,10 @@ def test_free_memory_heeds_control_groups(tmp_path: Path) -> None:
     assert free_memory(tmp_path / "none", cgroups) is None
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="the heap is asked through glibc's mallinfo2")
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
+    reason="the heap is asked through glibc's mallinfo2",
+)
 def test_freed_memory_of_the_heap_is_not_in_use_whether_returned_or_not() -> None:
     program = """
 import ctypes

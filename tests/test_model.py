@@ -46,6 +46,12 @@ def test_parameter_count(variant: str, overrides: dict[str, Any], expected: int)
     assert size(create_model(variant, **overrides)) == expected
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_result_is_contiguous(residual: bool) -> None:
+    image = picture(2, 3, 16, 32)
+    assert run(create_model("B", **{**SMALL, "num_scales": 1}, global_residual=residual), image).is_contiguous()
+
+
 def test_parameters_layer_by_layer() -> None:
     # The table of architecture.md, section 6.1.
     m = create_model("H")

@@ -349,8 +349,9 @@ def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(picture
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_alike(pictures: Photographs, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, steps=5, validate_every=100)
+@pytest.mark.parametrize("crop", [16, 24])  # the second in one process: sizes would turn into variables
+def test_a_compiled_network_learns_alike(crop: int, pictures: Photographs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, crop=crop, steps=5, validate_every=100)
     run(pictures, tmp_path / "eager", recipe)
     run(pictures, tmp_path / "compiled", recipe, machine=Machine("cpu", workers=0, compile=True))
     for one, other in zip(log(tmp_path / "eager"), log(tmp_path / "compiled"), strict=True):

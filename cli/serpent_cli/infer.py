@@ -190,11 +190,11 @@ def _restore_one(
 
     target = Targets().of(picture, picture.parent) if output is None else output
     _check_distinct(picture, against.reference, target, against.target, report)
-    # What can fail at once fails before the model is loaded.
+    # What can fail at once fails before the model is loaded; first what was named, then what it would become.
+    source = read_picture(picture, max_pixels=options.max_pixels)
     check_picture_target(target, overwrite=options.overwrite)
     if report is not None:
         check_report_target(report, overwrite=options.overwrite)
-    source = read_picture(picture, max_pixels=options.max_pixels)
     against.prepare(source, options)
     memory = MemoryLines(quiet=as_json)
     with activity(f"loading {model.name}") as progress:

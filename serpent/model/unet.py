@@ -73,9 +73,10 @@ class Serpent(nn.Module):
             x = self.mix[scale](self.expand[scale](x), skips.pop())
             if self.config.up_order == "pre":
                 x = self.up[scale](x)
-        correction = unfold_pixels(self.head(self.head_norm(x)), self.config.patch_size)
-        correction = correction.permute(0, 3, 1, 2).to(image.dtype)
-        return image + correction if self.config.global_residual else correction
+        pixels = unfold_pixels(self.head(self.head_norm(x)), self.config.patch_size)
+        result = pixels.permute(0, 3, 1, 2).to(image.dtype)
+        # Contiguous, as everybody passes images.
+        return image + result if self.config.global_residual else result.contiguous()
 
 
 def _stack(channels: int, config: SerpentConfig) -> nn.Sequential:

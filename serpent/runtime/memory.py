@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,8 @@ class _MallInfo(ctypes.Structure):
 
 @functools.cache
 def _mallinfo() -> Callable[[], _MallInfo] | None:
+    if sys.platform != "linux":
+        return None  # Windows has no such handle of the process; no other C library has the function
     function = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if function is not None:
         function.restype = _MallInfo

@@ -86,7 +86,9 @@ class Learner:
         self.optimizer = kind(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
-        runs: Any = torch.compile(self.network) if compiled else self.network
+        # For one size each: inductor (PyTorch 2.13) fails on the backward pass of sizes that it takes as variables,
+        # which it does from the second size on that a process compiles.
+        runs: Any = torch.compile(self.network, dynamic=False) if compiled else self.network
         self._wrapped, self._stepper = fabric.setup(runs, self.optimizer)
         # Fabric saves the scaler of fp16 only in its own files.
         self._scaler = getattr(fabric._precision, "scaler", None)
