@@ -11,7 +11,7 @@ CUDA ?= OFF
 
 # Two test processes share the machine: without this each would start a thread per core for torch.
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 20 --durations-min 10
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -14,7 +14,7 @@ def test_the_table_says_what_the_code_does() -> None:
     expected = []
     for each in FORMATS:
         depths = ", ".join("float" if depth == FLOAT_DEPTH else str(depth) for depth in each.depths)
-        carried = [name in each.carries for name in ("ICC profile", "EXIF", "XMP", "resolution")]
+        carried = [name in each.carries for name in ("ICC profile", "EXIF", "XMP", "IPTC", "text", "resolution")]
         answers = ["yes" if answer else "no" for answer in (each.alpha, each.gray, *carried)]
         expected.append(f"| {' | '.join([each.name, depths, *answers])} |")
     assert rows == expected

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from serpent.errors import PictureError, UsageError
 from serpent.pictures import FORMATS, Encoding, Format, Metadata, Picture, read_picture, write_picture
@@ -31,7 +33,9 @@ def exif(orientation: int = 1) -> bytes:
     return block.tobytes()
 
 
-ALL = Metadata(profile(), exif(), XMP, (300.0, 150.0))
+IPTC = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\x08" + b"\x1c\x02\x05\0\x03abc"  # one record: the title abc
+TEXT = (("parameters", "a photograph\nof a lake"), ("Title", "grün"))
+ALL = Metadata(profile(), exif(), XMP, (300.0, 150.0), IPTC, TEXT)
 
 
 def picture(bits: int, *, gray: bool = False, alpha: bool = False, metadata: Metadata = ALL) -> Picture:
@@ -58,7 +62,7 @@ CASES = [
 def test_depth_channels_and_metadata_survive_together(
     tmp_path: Path, target: Format, bits: int, gray: bool, alpha: bool
 ) -> None:
-    metadata = Metadata(None, *(ALL.exif, ALL.xmp, ALL.resolution)) if gray else ALL
+    metadata = dataclasses.replace(ALL, icc=None) if gray else ALL
     source = picture(bits, gray=gray, alpha=alpha, metadata=metadata)
     path = tmp_path / f"a{target.suffixes[0]}"
     lossless = Encoding(lossless=True) if target.name == "AVIF" else None
@@ -78,11 +82,14 @@ def test_depth_channels_and_metadata_survive_together(
         and MAKER_NOTE in read.metadata.exif
         and b"somebody" in read.metadata.exif,
         "XMP": read.metadata.xmp == XMP,
+        "IPTC": read.metadata.iptc == IPTC,
+        "text": read.metadata.text == TEXT,
         "resolution": read.metadata.resolution == pytest.approx((300, 150)),
     }
-    present = {"EXIF", "XMP", "resolution"} | (set() if gray else {"ICC profile"})
+    present = {"EXIF", "XMP", "IPTC", "text", "resolution"} | (set() if gray else {"ICC profile"})
     assert {name for name, value in kept.items() if value} == target.carries & present
-    assert {note.split(" cannot keep ")[1] for note in notes} == present - target.carries
+    named = {note.split(" cannot keep ")[1].removesuffix(" (parameters, Title)") for note in notes}
+    assert named == present - target.carries
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif"])
@@ -105,8 +112,67 @@ def test_strip_leaves_no_metadata(tmp_path: Path, suffix: str) -> None:
     assert write_picture(path, picture(8), encoding=Encoding(strip=True)) == ()
     read = read_picture(path).metadata
     assert (read.icc, read.xmp) == (None, None)
-    for private in (b"Maker", b"somebody", MAKER_NOTE, XMP):
+    for private in (b"Maker", b"somebody", MAKER_NOTE, XMP, b"abc", b"lake"):
         assert private not in path.read_bytes()
+
+
+@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+def test_what_a_tiff_says_of_the_photograph_goes_on(tmp_path: Path, big: bool) -> None:
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.tif", exif=exif(), big_tiff=big)
+    read = read_picture(tmp_path / "a.tif")
+    assert write_picture(tmp_path / "b.jpg", read) == ()
+    with Image.open(tmp_path / "b.jpg") as again:
+        found = again.getexif()
+        assert (found[0x010F], found[0x8298]) == ("Maker", "(c) somebody")
+        assert found.get_ifd(0x8769)[0x927C] == MAKER_NOTE
+        assert found.get_ifd(0x8825)[1] == "N"
+        assert 0x0111 not in found  # where the strips of the other file lay
+    assert write_picture(tmp_path / "b.tif", read) == ("b.tif: TIFF cannot keep EXIF",)
+    Image.new("RGB", (9, 6)).save(tmp_path / "plain.tif", big_tiff=big)
+    assert read_picture(tmp_path / "plain.tif").metadata == Metadata()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # as the module does, outside of pytest
+def test_damaged_exif_of_a_tiff_is_named_and_the_picture_read(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.tif", exif=exif())
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    entry = data.index(struct.pack("<HHI", 0x8769, 4, 1))
+    data[entry + 8 : entry + 12] = struct.pack("<I", 2**31)  # the directory would lie far behind the end
+    (tmp_path / "a.tif").write_bytes(data)
+    read = read_picture(tmp_path / "a.tif")
+    assert read.pixels.shape == (6, 9, 3)
+    assert read.metadata.exif is None
+    assert read.notes == ("a.tif: not kept: EXIF (damaged)",)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".gif"])
+def test_a_comment_becomes_text(tmp_path: Path, suffix: str) -> None:
+    Image.new("RGB", (9, 6)).save(tmp_path / f"a{suffix}", comment="für alle".encode("latin-1"))
+    read = read_picture(tmp_path / f"a{suffix}")
+    assert read.metadata.text == (("Comment", "für alle"),)
+    assert write_picture(tmp_path / "b.jpg", read) == ("b.jpg: JPEG cannot keep text (Comment)",)
+
+
+def test_letters_that_cannot_be_told_and_iptc_of_a_tiff_are_named(tmp_path: Path) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"tEXt", b"Title\0gr\xfcn")
+    chunks.add_text("Author", "somebody")
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png", pnginfo=chunks)
+    read = read_picture(tmp_path / "a.png")
+    assert read.metadata.text == (("Author", "somebody"),)
+    assert read.notes == ("a.png: not kept: text (Title: its letters are not encoded in UTF-8)",)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33723] = b"\x1c\x02\x05\0\x03abc"
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.tif", tiffinfo=tags)
+    assert read_picture(tmp_path / "a.tif").notes == ("a.tif: not kept: IPTC",)
+
+
+def test_a_jpeg_of_more_pixels_than_pillow_would_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg", quality=70)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    jpeg = read_picture(tmp_path / "a.jpg").jpeg
+    assert jpeg is not None
+    assert jpeg.quality == 70
 
 
 def test_other_readers_see_the_same(tmp_path: Path) -> None:
@@ -118,7 +184,7 @@ def test_other_readers_see_the_same(tmp_path: Path) -> None:
 
 
 def test_a_profile_of_other_colours_than_the_file_is_named(tmp_path: Path) -> None:
-    notes = write_picture(tmp_path / "a.png", picture(8, gray=True))
+    notes = write_picture(tmp_path / "a.png", picture(8, gray=True, metadata=Metadata(ALL.icc)))
     assert notes == ("a.png: PNG cannot keep ICC profile (it describes RGB, the file holds GRAY)",)
 
 

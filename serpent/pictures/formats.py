@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Carried = Literal["ICC profile", "EXIF", "XMP", "resolution"]
+Carried = Literal["ICC profile", "EXIF", "XMP", "IPTC", "text", "resolution"]
 Library = Literal["vips", "oiio"]
 
 FLOAT_DEPTH = 32
@@ -43,14 +43,29 @@ class Format:
         return next((depth for depth in self.depths if depth >= bits), self.depths[-1])
 
 
-_ALL: frozenset[Carried] = frozenset({"ICC profile", "EXIF", "XMP", "resolution"})
+_USUAL: frozenset[Carried] = frozenset({"ICC profile", "EXIF", "XMP"})
 
 FORMATS: tuple[Format, ...] = (
-    Format("PNG", (".png",), (8, 16), alpha=True, gray=True, carries=_ALL),
-    Format("JPEG", (".jpg", ".jpeg", ".jpe"), (8,), alpha=False, gray=True, carries=_ALL, lossless=False),
-    Format("TIFF", (".tif", ".tiff"), (8, 16, FLOAT_DEPTH), alpha=True, gray=True, carries=_ALL - {"EXIF"}),
-    Format("WebP", (".webp",), (8,), alpha=True, gray=False, carries=_ALL - {"resolution"}),
-    Format("AVIF", (".avif",), (8, 10, 12), alpha=True, gray=False, carries=_ALL - {"resolution"}, lossless=False),
+    Format("PNG", (".png",), (8, 16), alpha=True, gray=True, carries=_USUAL | {"text", "resolution"}),
+    Format(
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe"),
+        (8,),
+        alpha=False,
+        gray=True,
+        carries=_USUAL | {"IPTC", "resolution"},
+        lossless=False,
+    ),
+    Format(
+        "TIFF",
+        (".tif", ".tiff"),
+        (8, 16, FLOAT_DEPTH),
+        alpha=True,
+        gray=True,
+        carries=frozenset({"ICC profile", "XMP", "resolution"}),
+    ),
+    Format("WebP", (".webp",), (8,), alpha=True, gray=False, carries=_USUAL),
+    Format("AVIF", (".avif",), (8, 10, 12), alpha=True, gray=False, carries=_USUAL, lossless=False),
     Format("PPM", (".ppm", ".pnm"), (8, 16), alpha=False, gray=False, carries=frozenset(), library="oiio"),
     Format("PGM", (".pgm",), (8, 16), alpha=False, gray=True, carries=frozenset(), library="oiio"),
     Format("PFM", (".pfm",), (FLOAT_DEPTH,), alpha=False, gray=True, carries=frozenset(), library="oiio"),

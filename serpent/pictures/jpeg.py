@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,10 +24,9 @@ def estimate_quality(data: bytes) -> int:
     Args:
         data: a whole JPEG file.
     """
-    from PIL import Image
+    from serpent.pictures.headers import quantization_tables
 
-    with Image.open(io.BytesIO(data)) as image:
-        tables: dict[int, list[int]] = getattr(image, "quantization", {})
+    tables = quantization_tables(data)
     if not tables:
         return 95
     # Tables come in any order of coefficients (Pillow has changed it once): sorted, they can be compared.

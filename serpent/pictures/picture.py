@@ -22,12 +22,16 @@ class Metadata:
         exif: EXIF block; its orientation is set to upright where it is written.
         xmp: XMP packet.
         resolution: pixels per inch, (horizontal, vertical); None for the usual 72.
+        iptc: what an APP13 segment of JPEG holds, IPTC-IIM in most cases.
+        text: (keyword, text) of PNG; a comment of JPEG or GIF has the keyword "Comment".
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     resolution: tuple[float, float] | None = None
+    iptc: bytes | None = None
+    text: tuple[tuple[str, str], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH
+from serpent.pictures.headers import UnreadableHeaderError, comment, tiff_exif
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
 
@@ -102,7 +103,7 @@ def _decode(image: Image, data: bytes, path: Path) -> Picture:
     if pages > 1:
         lost.append(f"{pages - 1} further frame(s)")
     bits = _bits(image, fields, path)
-    metadata = _metadata(image, fields)
+    metadata = _metadata(image, fields, data, lost)
     jpeg = None
     if "jpeg-chroma-subsample" in fields:
         jpeg = JpegCoding(estimate_quality(data), image.get("jpeg-chroma-subsample"))
@@ -163,11 +164,38 @@ def _samples(image: Image, bits: int, path: Path) -> NDArray[np.float32]:
     return raw.astype(np.float32) / np.float32(_LEVELS[image.format])
 
 
-def _metadata(image: Image, fields: set[str]) -> Metadata:
+def _metadata(image: Image, fields: set[str], data: bytes, lost: list[str]) -> Metadata:
+    """What travels along; what cannot joins ``lost``."""
+
     def blob(name: str) -> bytes | None:
         return bytes(image.get(name)) if name in fields else None
 
-    return Metadata(blob("icc-profile-data"), blob("exif-data"), blob("xmp-data"), _resolution(image))
+    loader = image.get("vips-loader")
+    exif, iptc = blob("exif-data"), blob("iptc-data")
+    if loader.startswith("tiff"):
+        if iptc is not None or "photoshop-data" in fields:
+            lost.append("IPTC")
+            iptc = None
+        try:
+            exif = tiff_exif(data)
+        except UnreadableHeaderError:
+            lost.append("EXIF (damaged)")
+    text = _png_text(image, fields, lost)
+    if loader.startswith(("jpeg", "gif")) and (remark := comment(data)) is not None:
+        text = [("Comment", remark)]
+    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), _resolution(image), iptc, tuple(text) or None)
+
+
+def _png_text(image: Image, fields: set[str], lost: list[str]) -> list[tuple[str, str]]:
+    found = []
+    named = [name.split("-", 3) for name in fields if name.startswith("png-comment-")]
+    for _, _, number, keyword in sorted(named, key=lambda parts: int(parts[2])):
+        text = image.get(f"png-comment-{number}-{keyword}")
+        if "\N{REPLACEMENT CHARACTER}" in text:
+            lost.append(f"text ({keyword}: its letters are not encoded in UTF-8)")
+        else:
+            found.append((keyword, text))
+    return found
 
 
 def _resolution(image: Image) -> tuple[float, float] | None:

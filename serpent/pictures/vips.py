@@ -35,7 +35,7 @@ def encode(samples: NDArray[Any], depth: int, target: Format, picture: Picture, 
         samples = samples << (16 - depth)  # libvips takes 10 and 12 bits at the top of 16
     image = pyvips.Image.new_from_array(np.ascontiguousarray(samples))
     image = image.copy(interpretation=_interpretation(channels, depth))
-    _attach(image, picture, strip=encoding.strip)
+    _attach(image, picture, target, strip=encoding.strip)
     horizontal, vertical = (None if encoding.strip else picture.metadata.resolution) or (USUAL_RESOLUTION,) * 2
     image = image.copy(xres=horizontal / MILLIMETRES_PER_INCH, yres=vertical / MILLIMETRES_PER_INCH)
     try:
@@ -56,14 +56,22 @@ def _interpretation(channels: int, depth: int) -> str:
     return "b-w" if channels < 3 else "srgb"
 
 
-def _attach(image: Any, picture: Picture, *, strip: bool) -> None:
+def _attach(image: Any, picture: Picture, target: Format, *, strip: bool) -> None:
     import pyvips
 
     metadata = picture.metadata
-    blobs = {"icc-profile-data": metadata.icc, "exif-data": metadata.exif, "xmp-data": metadata.xmp}
+    blobs = {
+        "icc-profile-data": metadata.icc,
+        "exif-data": metadata.exif,
+        "xmp-data": metadata.xmp,
+        "iptc-data": metadata.iptc if target.name == "JPEG" else None,  # of JPEG; TIFF would hold it in another form
+    }
     for name, blob in blobs.items():
         if blob is not None and not strip:
             image.set_type(pyvips.GValue.blob_type, name, blob)
+    for number, (keyword, text) in enumerate(metadata.text or ()):
+        if not strip:
+            image.set_type(pyvips.GValue.gstr_type, f"png-comment-{number}-{keyword}", text)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # libvips corrects the tag in EXIF by this
 
 

@@ -168,11 +168,13 @@ def _dropped(picture: Picture, target: Format, depth: int, *, gray: bool, encodi
         "ICC profile": metadata.icc,
         "EXIF": metadata.exif,
         "XMP": metadata.xmp,
+        "IPTC": metadata.iptc,
+        "text": metadata.text,
         "resolution": metadata.resolution,
     }
     for name, value in present.items():
         if value is not None and name not in target.carries:
-            yield name
+            yield f"{name} ({', '.join(keyword for keyword, _ in metadata.text or ())})" if name == "text" else name
     # The header of a profile names its colour space in four letters (ICC.1:2022, 7.2.8).
     described = (metadata.icc or b"")[16:20].decode("ascii", "replace").strip()
     held = "GRAY" if gray else "RGB"
