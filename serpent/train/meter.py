@@ -27,6 +27,7 @@ class Meter:
 
     def __init__(self, batch: int, past: Mapping[str, Any] | None, device: torch.device) -> None:
         self._batch = batch
+        self._sums: Tensor | None
         self.start()
         if past is not None:
             self._sums = torch.tensor(past["sums"], dtype=torch.float32, device=device)
@@ -35,7 +36,7 @@ class Meter:
 
     def start(self) -> None:
         """Begin anew, with the clock."""
-        self._sums: Tensor | None = None
+        self._sums = None
         self._steps = 0
         self._start = time.monotonic()
 
