@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from safetensors.torch import load_file
 
 import serpent
 from serpent.errors import CheckpointError, SerpentError, UsageError
-from serpent.train import Fit, Recipe, fit, load_network
+from serpent.train import Fit, Recipe, fit, load_network, save_network
 from serpent.train.checkpoints import load_checkpoint, save_checkpoint
 from serpent.train.fitting import Machine
+from serpent.train.initial import Taken
 from serpent.train.learner import Learner
+from serpent.train.logs import Log, Report
+from serpent.train.meter import Meter
 from serpent.train.photographs import Photographs
 from serpent.train.samples import Samples, batches
-from training import TINY, make_pictures
+from training import TINY, make_pictures, plain
 
 RECIPE = Recipe(
     network=TINY, crop=16, batch=2, steps=20, learning_rate=2e-3, schedule="cosine", warmup=3, clip=1.0, ema=0.9,
@@ -259,6 +263,46 @@ def test_an_interruption_between_validations_changes_no_weights(pictures: Photog
     assert same(*(load_file(tmp_path / each / "best.safetensors") for each in ("whole", "parts")))
 
 
+def interrupt_at(*steps: int) -> Any:
+    """Ctrl-C after each of these steps."""
+
+    def on_step(step: int, _total: int) -> None:
+        if step in steps:
+            signal.raise_signal(signal.SIGINT)
+
+    return on_step
+
+
+def test_the_log_of_an_interrupted_run_equals_the_whole_one_between_its_lines_too(
+    pictures: Photographs, tmp_path: Path
+) -> None:
+    """Twice before a line (4, 5), right at one (12), and with a validation in between (10)."""
+    run(pictures, tmp_path / "whole", log_every=6)
+    for number, step in enumerate((4, 5, 12, 13, 20)):
+        parts = run(pictures, tmp_path / "parts", log_every=6, on_step=interrupt_at(step), resume=number > 0)
+        assert parts.step == step
+    whole, parts = (log(tmp_path / each) for each in ("whole", "parts"))
+    assert [row["step"] for row in whole] == ["6", "10", "12", "18", "20"]
+    for row in (*whole, *parts):
+        assert float(row.pop("images_per_second")) > 0
+    assert whole == parts
+
+
+def test_the_meter_goes_on_with_its_clock() -> None:
+    past = {"sums": [1.0, 2.0, 3.0], "steps": 4, "seconds": 1000.0}
+    assert 1000 <= Meter(2, past, torch.device("cpu")).seconds() < 1010
+
+
+def test_a_checkpoint_from_before_meters_were_kept_resumes(pictures: Photographs, tmp_path: Path) -> None:
+    run(pictures, tmp_path, log_every=6, on_step=interrupt_at(4))
+    path = tmp_path / "checkpoint-000000004" / "state.json"
+    state = json.loads(path.read_text())
+    assert state.pop("meter")["steps"] == 4
+    path.write_text(json.dumps(state))
+    assert run(pictures, tmp_path, log_every=6, resume=True).step == 20
+    assert [row["step"] for row in log(tmp_path)] == ["6", "10", "12", "18", "20"]
+
+
 def test_checkpoints_come_without_validation_too(pictures: Photographs, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         run(pictures, tmp_path, validation=None, on_report=StopAfter(15))
@@ -272,6 +316,58 @@ def test_a_run_is_not_overwritten(pictures: Photographs, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="holds a run already") as caught:
         run(pictures, tmp_path)
     assert "--resume" in str(caught.value)
+
+
+def test_what_failed_before_its_first_checkpoint_starts_anew(pictures: Photographs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30, warmup=0, ema=0.0, clip=0.0)
+    for _ in range(2):  # the second one is not told that a run is there
+        with pytest.raises(SerpentError, match="its batch is in") as caught:
+            run(pictures, tmp_path, recipe)
+        assert caught.value.hint == "lower learning_rate or set clip in the recipe, and start anew"
+    with pytest.raises(CheckpointError, match="no checkpoint") as caught:
+        run(pictures, tmp_path, recipe, resume=True)
+    assert caught.value.hint == "start the run without --resume"
+    assert run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1)).step == 1
+    assert [row["step"] for row in log(tmp_path)] == ["1"]
+    assert list(tmp_path.glob("not-finite-*"))  # what was saved stays
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_weights_without_a_checkpoint_are_kept_and_named(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """As a run leaves them that is killed between its weights and its first checkpoint."""
+    monkeypatch.setattr("serpent.train.learner.save_checkpoint", fail_at(1))
+    recipe = dataclasses.replace(RECIPE, steps=1)
+    with pytest.raises(SerpentError, match="no space"):
+        run(pictures, tmp_path / "run", recipe)
+    monkeypatch.undo()
+    last = tmp_path / "run" / "last.safetensors"
+    with pytest.raises(
+        UsageError, match=r"holds weights \(best.safetensors, last.safetensors\) but no check"
+    ) as caught:
+        run(pictures, tmp_path / "run", recipe, resume=resume)
+    assert f"another --out, with --init {last}" in str(caught.value)
+    assert "--resume" not in str(caught.value)
+    assert run(pictures, tmp_path / "other", recipe, initial=last).step == 1
+
+
+def test_a_failure_after_a_checkpoint_names_the_weights_to_start_from(pictures: Photographs, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30, ema=0.0, clip=0.0, warmup=0, validate_every=1)
+    with pytest.raises(SerpentError, match="its batch is in") as caught:
+        run(pictures, tmp_path, recipe, validation=None)
+    assert str(caught.value.hint).endswith(f"(another --out, with --init {tmp_path / 'last.safetensors'})")
+
+
+def test_a_log_that_cannot_be_written_names_resume_only_where_there_is_a_checkpoint(tmp_path: Path) -> None:
+    lines = Log(tmp_path, 0, tensorboard=False)
+    (tmp_path / "log.csv").unlink()
+    (tmp_path / "log.csv").mkdir()
+    for hint in ("start anew", "go on with --resume"):
+        with pytest.raises(SerpentError, match="cannot write the log") as caught:
+            lines.write(Report(1, 2, 0.5, 20.0, 1e-3, 1.0, 3.0))
+        assert str(caught.value.hint).endswith(hint)
+        (tmp_path / "checkpoint-000000001").mkdir(exist_ok=True)
 
 
 def test_resuming_with_other_hyper_parameters_names_them(pictures: Photographs, tmp_path: Path) -> None:
@@ -307,8 +403,40 @@ def test_weights_of_another_run_are_taken_over_where_they_fit(pictures: Photogra
     run(pictures, tmp_path / "second", dataclasses.replace(recipe, warmup=0, steps=1), initial=first.weights)
     start = float(log(tmp_path / "first")[0]["loss"])
     assert float(log(tmp_path / "second")[0]["loss"]) < (start + last) / 2
-    with pytest.raises(CheckpointError, match="no parameter in common"):
+    with pytest.raises(
+        CheckpointError, match="no parameter in common.*: 0 of 4 tensors are from .*not in the file: 0.w"
+    ):
         run(pictures, tmp_path / "third", dataclasses.replace(recipe, network="training:plain"), initial=first.weights)
+
+
+def wide() -> torch.nn.Module:
+    """training:plain with another last layer, and one more."""
+    given = plain()
+    layers = [given[0], given[1], torch.nn.Conv2d(4, 3, 5), torch.nn.Linear(2, 2)]  # type: ignore[index]
+    network = torch.nn.Sequential(*layers)
+    network.size_multiple = 1  # type: ignore[assignment]
+    return network
+
+
+def test_what_of_other_weights_fits_is_said(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.wide", wide, raising=False)
+    path = tmp_path / "wide.safetensors"
+    save_network(wide(), path, spec="training:wide", task="deblur", extra={})
+    recipe = dataclasses.replace(RECIPE, network="training:plain", steps=1)
+    said: list[Taken] = []
+    result = run(pictures, tmp_path / "run", recipe, initial=path, on_taken=said.append)
+    assert said == [result.taken]
+    assert str(result.taken) == (
+        f"3 of 4 tensors are from {path}; of another shape: 2.weight; only in the file: 3.weight, 3.bias"
+    )
+    assert run(pictures, tmp_path / "fresh", recipe).taken is None
+
+
+def test_long_lists_of_tensors_are_cut() -> None:
+    taken = Taken(Path("w"), 1, 6, [], ["a", "b", "c", "d", "e"], [])
+    assert str(taken) == "1 of 6 tensors are from w; not in the file: a, b, c and 2 more"
 
 
 def test_sizes_that_the_network_does_not_take_are_named(pictures: Photographs, tmp_path: Path) -> None:
@@ -344,7 +472,7 @@ def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(picture
     assert any(not torch.equal(before[name], tensor) for name, tensor in first.network.state_dict().items())
     first.save(tmp_path, 60, 100, shard_mib=None)
     second = learner()
-    assert second.resume(tmp_path) == 60
+    assert second.resume(tmp_path) == (60, None)
     assert second._scaler.get_scale() == first._scaler.get_scale() < 2.0**40
 
 
