@@ -16,7 +16,7 @@ PROFILE = ShapeProfile(Range(1, 1, 1), Range(8, 16, 64), Range(8, 16, 64), 8)
 
 
 @pytest.fixture
-def device(machine: Any) -> WatchedDevice:
+def watched(machine: Any) -> WatchedDevice:
     return WatchedDevice(machine)
 
 
@@ -25,13 +25,13 @@ def engine(machine: Any) -> StandInEngine:
     return StandInEngine(machine, PROFILE)
 
 
-def open_runner(device: WatchedDevice, engine: StandInEngine, contexts: int = 2) -> PlanRunner:
+def open_runner(watched: WatchedDevice, engine: StandInEngine, contexts: int = 2) -> PlanRunner:
     options: dict[str, Any] = {"profile": PROFILE, "io": "f32-nchw", "cuda_graphs": True}
-    return PlanRunner(engine, device, name="a.plan", contexts=contexts, **options)
+    return PlanRunner(engine, watched, name="a.plan", contexts=contexts, **options)
 
 
-def nothing_left(device: WatchedDevice, engine: StandInEngine) -> bool:
-    return engine.closed and not engine.contexts and not device.alive()
+def nothing_left(watched: WatchedDevice, engine: StandInEngine) -> bool:
+    return engine.closed and not engine.contexts and not watched.alive()
 
 
 OPENING = ["active", "free_bytes", "create_stream", "create_event", "create_context"]
@@ -42,20 +42,20 @@ RUNNING = [
 
 
 @pytest.mark.parametrize("name", OPENING)
-def test_an_error_while_opening_frees_everything(device: WatchedDevice, engine: StandInEngine, name: str) -> None:
-    device.failing = engine.failing = name
+def test_an_error_while_opening_frees_everything(watched: WatchedDevice, engine: StandInEngine, name: str) -> None:
+    watched.failing = engine.failing = name
     with pytest.raises(EngineError, match=rf"a\.plan cannot run: {name} failed: as the test asked"):
-        open_runner(device, engine)
-    assert nothing_left(device, engine)
+        open_runner(watched, engine)
+    assert nothing_left(watched, engine)
 
 
 @pytest.mark.parametrize("passing", [0, 1, 2])
 @pytest.mark.parametrize("name", RUNNING)
 def test_an_error_in_any_call_of_a_run_is_reported_and_the_next_run_works(
-    device: WatchedDevice, engine: StandInEngine, name: str, passing: int
+    watched: WatchedDevice, engine: StandInEngine, name: str, passing: int
 ) -> None:
-    plan = open_runner(device, engine)
-    device.failing, device.passing = name, passing
+    plan = open_runner(watched, engine)
+    watched.failing, watched.passing = name, passing
     engine.failing = name if passing == 0 else ""
     failures: list[str] = []
     for seed in range(5):  # capture and launch come with repetition
@@ -63,24 +63,24 @@ def test_an_error_in_any_call_of_a_run_is_reported_and_the_next_run_works(
             restored = plan.run(picture(seed))
         except EngineError as error:
             failures.append(str(error))
-            device.failing = engine.failing = ""
+            watched.failing = engine.failing = ""
         else:
             assert agrees(restored, picture(seed))
     reached_later = name in ("allocate", "allocate_pinned") and passing == 2  # there are two of each in all
     spared = reached_later or (passing > 0 and name in ("set_shape", "enqueue", "capture"))
     assert failures == ([] if spared else [f"a.plan: {name} failed: as the test asked"])
     plan.close()
-    assert nothing_left(device, engine)
+    assert nothing_left(watched, engine)
 
 
-def test_release_is_in_the_opposite_order(device: WatchedDevice, engine: StandInEngine) -> None:
-    plan = open_runner(device, engine, contexts=1)
+def test_release_is_in_the_opposite_order(watched: WatchedDevice, engine: StandInEngine) -> None:
+    plan = open_runner(watched, engine, contexts=1)
     for _ in range(3):
         plan.run(picture(0))
-    made = device.alive()
-    assert made == device.log  # nothing was freed so far
+    made = watched.alive()
+    assert made == watched.log  # nothing was freed so far
     plan.close()
-    freed = device.log[len(made) :]
+    freed = watched.log[len(made) :]
     assert [handle for _, handle in freed] == [handle for _, handle in reversed(made)]
     assert [name for name, _ in freed] == [
         *("destroy_graph", "free", "free", "free_pinned", "free_pinned"),
@@ -90,12 +90,12 @@ def test_release_is_in_the_opposite_order(device: WatchedDevice, engine: StandIn
 
 
 def test_a_larger_picture_replaces_the_buffers_and_a_smaller_one_uses_them(
-    device: WatchedDevice, engine: StandInEngine
+    watched: WatchedDevice, engine: StandInEngine
 ) -> None:
-    plan = open_runner(device, engine, contexts=1)
+    plan = open_runner(watched, engine, contexts=1)
     for seed, side in enumerate([16, 64, 8, 64, 16]):
         assert agrees(plan.run(picture(seed, side, side)), picture(seed, side, side))
-    assert (device.count("allocate"), device.count("allocate_pinned")) == (4, 4)
-    assert (device.count("free"), device.count("free_pinned")) == (2, 2)
+    assert (watched.count("allocate"), watched.count("allocate_pinned")) == (4, 4)
+    assert (watched.count("free"), watched.count("free_pinned")) == (2, 2)
     plan.close()
-    assert nothing_left(device, engine)
+    assert nothing_left(watched, engine)
