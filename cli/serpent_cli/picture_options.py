@@ -71,15 +71,17 @@ def batch_options(chosen: dict[str, Any]) -> BatchOptions:
     from serpent.runtime.tiling import Tiling
 
     depth = chosen.pop("depth")
+    max_pixels = chosen.pop("max_pixels") or MAX_PIXELS
     encoding = Encoding(
         depth=None if depth is None else int(depth),
+        max_pixels=max_pixels,
         **{name: chosen.pop(name) for name in ("quality", "subsampling", "lossless", "strip", "resize")},
     )
     return BatchOptions(
         encoding,
         overwrite=chosen.pop("overwrite") or chosen["in_place"],
         skip_existing=chosen["skip_existing"],
-        max_pixels=chosen.pop("max_pixels") or MAX_PIXELS,
+        max_pixels=max_pixels,
         make_folders=chosen["out_dir"] is not None,
         tiling=Tiling(chosen.pop("tile"), chosen.pop("overlap")),
         self_ensemble=chosen.pop("tta"),
