@@ -99,7 +99,7 @@ def test_what_libvips_refuses_to_resize_ends_its_picture_alone(
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [("60000x60000", "60000x60000 pixels, 3600 million"), ("20000x", "20000x13333 pixels"), ("9" * 400 + "%", "inf")],
+    [("60000x60000", "60000x60000 pixels, 3600"), ("20000x", "20000x13333 pixels"), ("9" * 400 + "%", "inf")],
 )
 def test_the_size_of_a_result_has_a_limit(size: str, shown: str) -> None:
     with pytest.raises(UsageError, match=rf"means {shown}.* million; the limit is 100 million\n.*--max-pixels"):
