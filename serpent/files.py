@@ -121,8 +121,8 @@ def _locked_aside(path: Path) -> tuple[int, Path]:
         lock, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}{_ASIDE}", suffix=path.suffix, dir=path.parent)
         with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed there either
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.fstat(lock).st_nlink > 0:
-            return lock, Path(name)
+        if (aside := Path(name)).exists():
+            return lock, aside
         os.close(lock)  # taken for abandoned in the moment before it was locked
 
 

@@ -201,6 +201,21 @@ def test_a_folder_that_cannot_be_read_fails_and_the_rest_is_done(
     assert (failed["picture"], failed["output"]) == (str(folder / "b"), None)
 
 
+def test_a_result_beyond_the_limit_is_refused_before_the_network_runs(
+    folder: Path,
+    session: FakeSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert infer(monkeypatch, folder / "a.png", "--resize", "60000x60000") == 2
+    assert "60000x60000 pixels, 3600 million; the limit is 300 million" in capsys.readouterr().err
+    small = ("--resize", "200%", "--max-pixels", 2399)
+    assert infer(monkeypatch, folder / "a.png", folder / "e.png", "--out-dir", tmp_path / "out", *small) == 1
+    assert f"failed: {folder / 'e.png'}: the size '200%' means 60x40 pixels" in capsys.readouterr().err
+    assert session.shapes == []
+
+
 @pytest.mark.usefixtures("session")
 def test_in_place_keeps_modes_and_links(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.png").chmod(0o600)

@@ -111,7 +111,9 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     for outcome in failed:
         error = outcome.error
         assert error is not None
-        click.echo(f"failed: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
+        named = any(str(path) in error.message for path in (outcome.job.source, outcome.job.target))
+        where = "" if named else f"{outcome.job.source}: "
+        click.echo(f"failed: {where}{error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
     return 1 if failed else 0
 
 

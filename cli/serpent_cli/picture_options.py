@@ -52,7 +52,9 @@ _OPTIONS = (
     click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy."),
     click.option("--resize", metavar="WxH|Wx|xH|N%", help="Size of the result.  [Lanczos]"),
     click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution."),
-    click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million."),
+    click.option(
+        "--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures and results. Default: 300 million."
+    ),
     click.option("--overwrite", is_flag=True, help="Replace existing results."),
 )
 

@@ -75,15 +75,15 @@ def resized(picture: Picture, size: str, max_pixels: int = MAX_PIXELS) -> Pictur
     import pyvips
 
     new = new_size(picture, size, max_pixels)
+    smaller = "choose a smaller --resize"
     try:
         return _resized(picture, new)
     except pyvips.Error as error:
         reason = " ".join(str(error).split())
-        raise PictureError(f"cannot resize to {new[1]}x{new[0]} pixels: {reason}") from None
+        raise PictureError(f"cannot resize to {new[1]}x{new[0]} pixels: {reason}", hint=smaller) from None
     except MemoryError:
-        raise OutOfMemoryError(
-            f"resizing to {new[1]}x{new[0]} pixels needs more memory than there is", hint="choose a smaller --resize"
-        ) from None
+        message = f"resizing to {new[1]}x{new[0]} pixels needs more memory than there is"
+        raise OutOfMemoryError(message, hint=smaller) from None
 
 
 def _resized(picture: Picture, new: tuple[int, int]) -> Picture:
