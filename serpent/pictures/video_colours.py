@@ -81,7 +81,9 @@ def _interpolated(rows: NDArray[np.float64], step: int, first: float, length: in
     place = (np.arange(length) - first) / step
     before = np.floor(place).astype(int)
     share = place - before
-    return rows.take(before, 1, mode="clip") * (1 - share) + rows.take(before + 1, 1, mode="clip") * share
+    between: NDArray[np.float64] = rows.take(before, 1, mode="clip") * (1 - share)
+    between += rows.take(before + 1, 1, mode="clip") * share
+    return between
 
 
 def _averaged(rows: NDArray[np.float64], step: int, first: float) -> NDArray[np.float64]:
