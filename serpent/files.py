@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import stat
@@ -58,35 +59,83 @@ def check_writable_target(path: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path} is no regular file, and replacing it would destroy what it is")
     if kind is not None and not overwrite:
         raise UsageError(f"{path} exists already", hint="add --overwrite to replace it, or choose another name")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise SerpentError(f"cannot write into {path.parent}: it is read-only", hint="choose another folder")
+    folder = _written_through(path).parent
+    if not folder.is_dir():
+        raise UsageError(f"the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise SerpentError(f"cannot write into {folder}: it is read-only", hint="choose another folder")
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it when the block succeeds.
+    """Yield a temporary path that replaces ``path``, or what it links to, when the block succeeds.
 
-    The temporary file keeps the suffix of ``path`` (encoders choose by it) and is removed on any failure.
+    The temporary file lies beside the one that it replaces, keeps its suffix (encoders choose by it) and is removed on
+    any failure. A file that is replaced hands on its mode and, where the system allows, its owner and group.
 
     Raises:
         SerpentError: the folder cannot be written (read-only, full).
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
+        path = _written_through(path)
+        lock, aside = _locked_aside(path)
     except OSError as error:
         raise SerpentError(f"cannot write into {path.parent}: {error.strerror}", hint="choose another folder") from None
-    aside = Path(name)
     try:
         yield aside
-        # mkstemp makes files private; give the result the mode that a plain open() would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
+        _hand_on_mode(path, aside)
         aside.replace(path)
     except OSError as error:
         raise SerpentError(f"cannot write {path}: {error.strerror or error}", hint="choose another folder") from None
     finally:
         aside.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; those still being written stay."""
+    try:
+        found = list(folder.glob(f".*{_ASIDE}*"))
+    except OSError:  # whoever writes there will be told
+        return
+    for aside in found:
+        # Whoever writes a file holds its lock, which the system takes from a dead process, on other machines and in
+        # other containers too, where a process number would say nothing. What cannot be locked (another user's file,
+        # a file system without locks) stays.
+        with contextlib.suppress(OSError), aside.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.unlink()
+
+
+_ASIDE = ".serpent-"  # in the names of temporary files, so that nobody's own hidden file is taken for one
+
+
+def _written_through(path: Path) -> Path:
+    """What a link names, as open() would write it."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _locked_aside(path: Path) -> tuple[int, Path]:
+    """An empty file beside ``path``, and the descriptor that keeps :func:`remove_abandoned` from it."""
+    while True:
+        lock, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}{_ASIDE}", suffix=path.suffix, dir=path.parent)
+        with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed there either
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if (aside := Path(name)).exists():
+            return lock, aside
+        os.close(lock)  # taken for abandoned in the moment before it was locked
+
+
+def _hand_on_mode(path: Path, aside: Path) -> None:
+    """Give ``aside``, private as mkstemp makes files, the mode and owner of the file that it replaces."""
+    try:
+        old = path.stat()
+    except FileNotFoundError:  # a new file: the mode that a plain open() would have given it
+        umask = os.umask(0)
+        os.umask(umask)
+        aside.chmod(0o666 & ~umask)
+        return
+    for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
+        with contextlib.suppress(OSError):
+            os.chown(aside, owner, group)
+    aside.chmod(stat.S_IMODE(old.st_mode))  # after chown(), which clears bits of it

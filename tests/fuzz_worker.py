@@ -59,9 +59,9 @@ def prepare(folder: Path, scratch: Path, kind: str, case: int) -> Path:
 
 
 def outcome(file: Path, original: Path, kind: str) -> str:
-    """How the case ended: "error", "right" or "wrong"; anything that is not ours is raised."""
+    """How the case ended: "error", "right", "loaded" (but not run) or "wrong"; anything that is not ours is raised."""
     if kind == "plan-itself":
-        return "error" if trial(file, FLAVOURS["rtx"], None) else "wrong"
+        return "error" if trial(file, FLAVOURS["rtx"], None) else "loaded"
     try:
         inspect_file(file)
         if kind == "manifest":

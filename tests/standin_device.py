@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serpent.errors import EngineError
-
 Work = Callable[[], None]
 _current = threading.local()
 """The device of each thread."""
@@ -37,8 +35,6 @@ class HostDevice:
     """The methods are those of :class:`serpent.runtime.tensorrt_engine.Device`.
 
     Attributes:
-        failing: name of a method that fails, or "" for none.
-        passing: how many more calls of ``failing`` go well first.
         log: names of the methods that made or freed something, with the handle, in order.
         alive: handles that were made and not freed, by the method that made them.
     """
@@ -46,7 +42,6 @@ class HostDevice:
     def __init__(self, index: int = 0, memory_bytes: int = 2**30) -> None:
         self.index = index
         self.memory_bytes = memory_bytes
-        self.failing, self.passing = "", 0
         self.log: list[tuple[str, int]] = []
         self.alive: dict[str, set[int]] = {name: set() for name in ("memory", "pinned", "stream", "event", "graph")}
         self._lock = threading.RLock()
@@ -59,7 +54,6 @@ class HostDevice:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        self._call("active")
         before, _current.device = getattr(_current, "device", None), self.index
         try:
             yield
@@ -71,7 +65,6 @@ class HostDevice:
         return getattr(_current, "device", None) == self.index
 
     def free_bytes(self) -> int:
-        self._call("free_bytes")
         return self.memory_bytes
 
     def allocate(self, size: int) -> int:
@@ -92,17 +85,14 @@ class HostDevice:
         del self._blocks[address]
 
     def copy_in(self, target: int, source: int, size: int, stream: int) -> None:
-        self._call("copy_in")
         assert source in self.alive["pinned"]
         self.submit(stream, lambda: self._copy(target, source, size))
 
     def copy_out(self, target: int, source: int, size: int, stream: int) -> None:
-        self._call("copy_out")
         assert target in self.alive["pinned"]
         self.submit(stream, lambda: self._copy(target, source, size))
 
     def create_stream(self) -> int:
-        self._call("create_stream")
         handle = self._make("create_stream", "stream")
         self._streams[handle] = _Stream()
         return handle
@@ -113,14 +103,12 @@ class HostDevice:
             self._streams.pop(stream).work.put(None)
 
     def synchronize(self, stream: int) -> None:
-        self._call("synchronize")
         self._drain(stream)
         failures = self._streams[stream].failures
         if failures:
             raise failures.pop(0)
 
     def create_event(self) -> int:
-        self._call("create_event")
         handle = self._make("create_event", "event")
         self._events[handle] = threading.Event()
         self._events[handle].set()  # what was never recorded is done
@@ -130,21 +118,17 @@ class HostDevice:
         self._release("destroy_event", "event", event)
 
     def record(self, event: int, stream: int) -> None:
-        self._call("record")
         reached = self._events[event] = threading.Event()
         self.submit(stream, reached.set)
 
     def wait(self, stream: int, event: int) -> None:
-        self._call("wait")
         reached = self._events[event]
         self.submit(stream, lambda: _wait(reached))
 
     def synchronize_event(self, event: int) -> None:
-        self._call("synchronize_event")
         _wait(self._events[event])
 
     def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
-        self._call("capture")
         recorded = self._capturing[stream] = []
         try:
             enqueue()
@@ -155,7 +139,6 @@ class HostDevice:
         return handle
 
     def launch(self, graph: int, stream: int) -> None:
-        self._call("launch")
         for work in self._graphs[graph]:
             self.submit(stream, work)
 
@@ -173,20 +156,7 @@ class HostDevice:
         else:
             self._streams[stream].work.put(work)
 
-    def count(self, name: str) -> int:
-        """How often a method that makes or frees something was called."""
-        return sum(entry[0] == name for entry in self.log)
-
-    def _call(self, name: str) -> None:
-        with self._lock:
-            if name != self.failing:
-                return
-            if self.passing == 0:
-                raise EngineError(f"{name} failed: as the test asked")
-            self.passing -= 1
-
     def _allocate(self, name: str, kind: str, size: int) -> int:
-        self._call(name)
         block = ctypes.create_string_buffer(size)
         address = ctypes.addressof(block)
         with self._lock:

@@ -132,6 +132,101 @@ def test_patterns_that_no_shell_resolved(folder: Path, monkeypatch: pytest.Monke
     assert infer(monkeypatch, folder / "*.tif") == 2
 
 
+@pytest.fixture
+def twins(folder: Path) -> Path:
+    """Two pictures of one name, in a tree."""
+    (folder / "b" / "e.png").write_bytes((folder / "a.png").read_bytes())
+    return folder
+
+
+EVERYTHING = ["a.png", "b", "b/c.png", "b/d.png", "b/e.png", "e.png"]
+
+
+def tree_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.usefixtures("session")
+def test_a_pattern_keeps_its_tree_from_the_first_wildcard_on(
+    twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert infer(monkeypatch, twins / "**" / "*.png", "--out-dir", tmp_path / "out") == 0
+    assert tree_of(tmp_path / "out") == EVERYTHING
+    monkeypatch.chdir(twins)
+    assert infer(monkeypatch, "*/[cd].png", "--out-dir", tmp_path / "relative") == 0
+    assert tree_of(tmp_path / "relative") == ["b", "b/c.png", "b/d.png"]
+    assert infer(monkeypatch, "b/[cd].png", "--out-dir", tmp_path / "fixed") == 0
+    assert tree_of(tmp_path / "fixed") == ["c.png", "d.png"]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_pattern_that_leads_out_of_its_fixed_part(
+    twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (twins / "b" / "deeper").mkdir()
+    assert infer(monkeypatch, twins / "b" / "*" / "../../a.png", "--out-dir", tmp_path / "out") == 0
+    assert tree_of(tmp_path / "out") == ["a.png"]
+
+
+@pytest.mark.usefixtures("session")
+def test_a_list_keeps_the_tree_below_the_folder_that_its_entries_share(
+    twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [os.fsencode(path) for path in (twins, *twins.rglob("*"))]  # find prints the folders as well
+    for number, entries in enumerate((found, [entry for entry in found if entry.endswith(b".png")])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\0".join(entries))))
+        assert infer(monkeypatch, "--files-from", "-", "-0", "--out-dir", tmp_path / str(number)) == 0
+        assert tree_of(tmp_path / str(number)) == EVERYTHING
+
+
+@pytest.mark.usefixtures("session")
+def test_a_folder_that_cannot_be_read_fails_and_the_rest_is_done(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path) == folder / "b":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "out", "--skip-existing") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 restored, 1 failed in ")
+    assert f"failed: cannot read the folder {folder / 'b'}: Permission denied" in captured.err
+    assert infer(monkeypatch, folder, "--in-place", "--json") == 1
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (failed,) = (event for event in events if event["event"] == "failed")
+    assert (failed["picture"], failed["output"]) == (str(folder / "b"), None)
+
+
+def test_a_result_beyond_the_limit_is_refused_before_the_network_runs(
+    folder: Path,
+    session: FakeSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert infer(monkeypatch, folder / "a.png", "--resize", "60000x60000") == 2
+    assert "60000x60000 pixels, 3600 million; the limit is 300 million" in capsys.readouterr().err
+    small = ("--resize", "200%", "--max-pixels", 2399)
+    assert infer(monkeypatch, folder / "a.png", folder / "e.png", "--out-dir", tmp_path / "out", *small) == 1
+    assert f"failed: {folder / 'e.png'}: the size '200%' means 60x40 pixels" in capsys.readouterr().err
+    assert session.shapes == []
+
+
+@pytest.mark.usefixtures("session")
+def test_in_place_keeps_modes_and_links(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.png").chmod(0o600)
+    (folder / "e.png").rename(tmp_path / "original.png")
+    (folder / "e.png").symlink_to("../original.png")
+    assert infer(monkeypatch, folder, "--in-place") == 0
+    assert (folder / "a.png").stat().st_mode & 0o777 == 0o600
+    assert (folder / "e.png").is_symlink()
+    np.testing.assert_array_equal(levels(tmp_path / "original.png"), 255 - np.roll(LEVELS, 3))
+
+
 @pytest.mark.usefixtures("session")
 def test_json_is_an_event_a_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -55,6 +55,23 @@ def test_a_run_writes_its_log_its_weights_and_events(tmp_path: Path) -> None:
     assert (state["recipe"]["loss"], state["recipe"]["validate_crop"]) == ("l1", 32)
 
 
+def test_what_was_taken_of_other_weights_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_pictures(tmp_path / "data", 2)
+    weights = tmp_path / "weights.safetensors"
+    serpent.save_model(serpent.create_model("B", patch_size=4, embed_dim=4, num_scales=1, depth=1), weights)
+    given = [str(data), *SMALL, "--batch", "2", "--steps", "2", "--max-minutes", "0", "--init", str(weights)]
+    train.main([*given, "--out", str(tmp_path / "one")], standalone_mode=False)
+    said, *_, advice = capsys.readouterr().out.splitlines()
+    train.main([*given, "--out", str(tmp_path / "two"), "--json"], standalone_mode=False)
+    init = json.loads(capsys.readouterr().out)["init"]
+    assert 0 < init["taken"] < init["total"]
+    assert said.startswith(f"{init['taken']} of {init['total']} tensors are from {weights}; of another shape: ")
+    assert init["path"] == str(weights)
+    assert len(init["reshaped"]) == init["total"] - init["taken"]
+    assert (init["missing"], init["unused"]) == ([], [])
+    assert advice == "go on with the same command and --resume in place of --init"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher",

@@ -60,6 +60,8 @@ def test_pictures_stand_side_by_side() -> None:
     np.testing.assert_array_equal(both.pixels[:, :5], a)
     np.testing.assert_array_equal(both.pixels[:, 5 + GAP :], b)
     assert (both.pixels[:, 5 : 5 + GAP] == 1).all()
+    assert both.bits == 8
+    assert side_by_side([Picture(a, bits=16), Picture(b)]).bits == 16
 
 
 def test_side_by_side_pictures_keep_transparency_and_a_profile_that_they_share() -> None:

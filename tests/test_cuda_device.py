@@ -96,6 +96,12 @@ def test_memory_events_and_what_an_address_belongs_to() -> None:
     assert (runtime.memory, runtime.streams, runtime.events) == ({}, set(), set())
 
 
+def test_the_name_is_asked_for_without_a_context_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, device = opened()
+    monkeypatch.setattr(runtime, "cudaSetDevice", lambda index: pytest.fail(f"a context on {index}"))
+    assert device.name() == "A GPU 00"
+
+
 @pytest.mark.parametrize("allocate", ["allocate", "allocate_pinned"])
 def test_memory_that_is_not_there_is_told_with_sizes(allocate: str) -> None:
     runtime, device = opened()
@@ -115,13 +121,22 @@ def test_a_capture_becomes_a_graph() -> None:
     assert [name for name, _ in runtime.captures] == ["begin", "work", "end", "destroy", "launch", "destroy"]
 
 
-def test_a_capture_that_fails_is_ended() -> None:
+@pytest.mark.parametrize(
+    ("ended", "calls"),
+    [((Status.cudaSuccess, 55), ["begin", "destroy"]), ((Status.cudaErrorMemoryAllocation, None), ["begin"])],
+    ids=["with a graph of the calls until then", "with none"],
+)
+def test_a_capture_that_fails_is_ended_and_leaves_no_graph(
+    monkeypatch: pytest.MonkeyPatch, ended: tuple[Status, int | None], calls: list[str]
+) -> None:
     runtime, device = opened()
     stream = device.create_stream()
-
+    streams: list[int] = []
+    monkeypatch.setattr(runtime, "cudaStreamEndCapture", lambda given: streams.append(given) or ended)
     with pytest.raises(EngineError, match="the plan failed"):
         device.capture(stream, fail)
-    assert [name for name, _ in runtime.captures] == ["begin", "end"]
+    assert [name for name, _ in runtime.captures] == calls
+    assert streams == [stream]
 
 
 def test_any_other_status_is_named() -> None:

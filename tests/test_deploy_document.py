@@ -32,6 +32,15 @@ def test_what_needs_a_gpu_or_another_machine_is_marked() -> None:
         assert any(text.startswith(start) for text in marked), start
 
 
+def test_trtexec_runs_the_plan_of_an_export_for_tensorrt() -> None:
+    """Not the default's, which is TensorRT-RTX's."""
+    texts = [line.text for line in documented.lines() if line.section == "trtexec"]
+    run = next(index for index, text in enumerate(texts) if "--loadEngine=NAME.plan" in text)
+    assert any(text.startswith("serpent-export") and "--engine trt" in text for text in texts[:run])
+    (row,) = [text for text in documented.DOCUMENT.read_text().splitlines() if text.startswith("| trtexec, running")]
+    assert "--engine trt" in row
+
+
 def test_checking_an_export(exported: Exported, tmp_path: Path) -> None:
     for file in (exported.onnx, exported.plan, exported.manifest):
         # The manifest names its files, so the name stays; the commands' NAME is put in its place.

@@ -20,6 +20,8 @@ REPORT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.gpu.test_a" name="test_two[f16]"><failure message="wrong">...</failure></testcase>
 <testcase classname="tests.gpu.test_a" name="test_three"><skipped message="no sanitizer">...</skipped></testcase>
 <testcase classname="tests.gpu.test_b" name="test_four"/>
+<testcase classname="tests.gpu.test_b" name="test_five"><skipped message="cuda.bindings is not installed"/></testcase>
+<testcase classname="tests.gpu.test_b" name="test_six"><skipped message="cuda.bindings is not installed"/></testcase>
 </testsuite></testsuites>
 """
 
@@ -97,7 +99,9 @@ def outcome(
     return status, records, machine.commands
 
 
-def test_everything_that_was_found_is_written(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_was_found_is_written(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, (record,), commands = outcome(script, monkeypatch)
     (path,) = script.RESULTS.glob("*.json")
     assert status == 0
@@ -111,10 +115,17 @@ def test_everything_that_was_found_is_written(script: ModuleType, monkeypatch: p
     assert {key: record["tests"][key] for key in ("passed", "failed", "skipped")} == {
         "passed": 2,
         "failed": 1,
-        "skipped": 1,
+        "skipped": 3,
     }
     assert record["tests"]["failures"] == ["tests.gpu.test_a::test_two[f16]"]
-    assert record["tests"]["skips"] == {"tests.gpu.test_a::test_three": "no sanitizer"}
+    assert record["tests"]["skips"] == {
+        "tests.gpu.test_a::test_three": "no sanitizer",
+        "tests.gpu.test_b::test_five": "cuda.bindings is not installed",
+        "tests.gpu.test_b::test_six": "cuda.bindings is not installed",
+    }
+    said = capsys.readouterr().out.splitlines()
+    assert "gpu-check: tests left out: 1, no sanitizer" in said
+    assert "gpu-check: tests left out: 2, cuda.bindings is not installed" in said
     assert "-DCMAKE_CUDA_ARCHITECTURES=90-real" in commands[0]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serpent.errors import UsageError
-from serpent.pictures.jobs import Job, Targets, collect
+from serpent.errors import PictureError, UsageError
+from serpent.pictures.jobs import Job, Targets, collect, pictures_below
 
 
 @pytest.fixture
@@ -44,8 +44,9 @@ def test_a_folder_of_results_keeps_the_tree(tree: Path, tmp_path: Path) -> None:
 
 
 def test_earlier_results_and_the_folder_of_results_are_no_sources(tree: Path) -> None:
-    (tree / "b_restored.png").write_bytes(b"")
-    assert "b_restored.png" not in names(collect([tree], Targets()), tree)
+    for name in ("b_restored.png", "deep/d_restored.png", "b_restored_restored.png"):
+        (tree / name).write_bytes(b"")
+    assert names(collect([tree], Targets()), tree) == ["a.JPG", "b.png", "deep/d.gif", "deep/er/c.tif"]
     (tree / "out").mkdir()
     (tree / "out" / "x.png").write_bytes(b"")
     assert "out/x.png" not in names(collect([tree], Targets(tree / "out", suffix="")), tree)
@@ -80,10 +81,74 @@ def test_a_result_never_takes_the_place_of_a_picture_unasked(tree: Path) -> None
         collect([tree / "b.png", tree / "b_restored.png"], Targets())
 
 
+def test_a_name_like_a_results_is_a_source_where_nothing_has_that_result(tree: Path) -> None:
+    (tree / "b.png").rename(tree / "b_restored.png")
+    (tree / "b_restored.tif").write_bytes(b"")
+    (job, other) = collect([tree], Targets())[1:3]
+    assert (job.source, job.target) == (tree / "b_restored.png", tree / "b_restored_restored.png")
+    assert other.source == tree / "b_restored.tif"
+
+
 def test_two_results_of_one_name_are_refused(tree: Path, tmp_path: Path) -> None:
+    (tree / "deep" / "d.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"deep/d\.gif and .*deep/d\.png would both become .*\n  rename one"):
+        collect([tree], Targets(tmp_path / "out", suffix=""))
+
+
+def relative_targets(jobs: list[Job], out: Path) -> list[str]:
+    return [job.target.relative_to(out).as_posix() for job in jobs]
+
+
+def test_files_of_one_name_keep_their_tree_below_the_common_folder(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tree / "deep" / "b.png").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"in/b\.png and .*deep/b\.png would both become"):
-        collect([tree / "b.png", tree / "deep" / "b.png"], Targets(tmp_path / "out", suffix=""))
+    targets = Targets(tmp_path / "out", suffix="")
+    assert relative_targets(collect([tree / "b.png", tree / "deep/er/c.tif"], targets), tmp_path / "out") == [
+        "b.png",
+        "c.tif",
+    ]
+    inputs = [tree / "b.png", tree / "deep/b.png", tree / "deep/er/c.tif"]
+    expected = ["b.png", "deep/b.png", "deep/er/c.tif"]
+    assert relative_targets(collect(inputs, targets), tmp_path / "out") == expected
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # relative, absolute and roundabout names may stand together
+    inputs = [Path("../in/b.png"), tree / "deep/b.png", Path("../in/deep/../deep/er/c.tif")]
+    assert relative_targets(collect(inputs, targets), tmp_path / "out") == expected
+
+
+def test_folders_with_files_of_one_name_do_too(tree: Path, tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        (tree / "deep" / folder).mkdir()
+        (tree / "deep" / folder / "1.png").write_bytes(b"")
+    jobs = collect([tree / "deep" / "x", tree / "deep" / "y"], Targets(tmp_path / "out", suffix=""))
+    assert relative_targets(jobs, tmp_path / "out") == ["x/1.png", "y/1.png"]
+
+
+def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system refuse to read a folder; for root, a mode would not."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+def test_a_folder_that_cannot_be_read_is_no_silence(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(tree / "deep", monkeypatch)
+    (tree / "deep.png").write_bytes(b"")
+    jobs = collect([tree], Targets())
+    assert names(jobs, tree) == ["a.JPG", "b.png", "deep.png", "deep"]
+    assert [str(job.error) for job in jobs if job.error] == [
+        f"cannot read the folder {tree / 'deep'}: Permission denied"
+    ]
+    with pytest.raises(PictureError, match=r"cannot read the folder .*deep: Permission denied"):
+        list(pictures_below(tree, Targets()))
+    refuse(tree, monkeypatch)
+    assert [job.error is not None for job in collect([tree], Targets())] == [True]
 
 
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:

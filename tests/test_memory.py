@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 import serpent
 from serpent.config import SerpentConfig
+from serpent.errors import UsageError
 from serpent.pictures import Picture
 from serpent.runtime import restore_picture
 from serpent.runtime.live_memory import run_bytes
@@ -153,6 +155,18 @@ def test_what_was_asked_for_is_done(tiling: Tiling) -> None:
     assert plan_memory(Measured(1_000_000), 800, 600, tiling).tiling == tiling
 
 
+def test_all_views_of_a_self_ensemble_are_planned() -> None:
+    wide = Measured(10**9)
+    sides = Range(8, 400, 400), Range(8, 600, 600)
+    object.__setattr__(wide.info, "profile", dataclasses.replace(wide.info.profile, height=sides[0], width=sides[1]))
+    plan_memory(wide, 400, 600, Tiling("off"))
+    with pytest.raises(UsageError, match="a side of 600 pixels exceeds what the model takes in one run"):
+        plan_memory(wide, 400, 600, Tiling("off"), self_ensemble=True)
+    # Turned, it goes through in tiles of 400 x 400 or so: the view as it lies takes more.
+    plan = plan_memory(wide, 400, 600, Tiling(), self_ensemble=True)
+    assert plan.predicted == 1_000_000 + (112 + 3 * 12) * 400 * 600
+
+
 def test_tiles_stay_within_the_profile() -> None:
     plan = plan_memory(Measured(30_000_000, Range(256, 512, 768)), 2000, 2000, Tiling())
     assert plan.tiling == Tiling("auto")  # no tile of 256 to 768 leaves room for the picture itself
@@ -205,6 +219,7 @@ def test_free_memory_heeds_control_groups(tmp_path: Path) -> None:
 def test_freed_memory_of_the_heap_is_not_in_use_whether_returned_or_not() -> None:
     program = """
 import ctypes
+import dataclasses
 from serpent.runtime.memory import process_memory
 used = [process_memory().used]
 blocks = [bytearray(100_000) for _ in range(1000)]  # small enough for the heap

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from serpent.errors import PictureError, UsageError
@@ -173,6 +174,41 @@ def test_a_jpeg_of_more_pixels_than_pillow_would_open(monkeypatch: pytest.Monkey
     jpeg = read_picture(tmp_path / "a.jpg").jpeg
     assert jpeg is not None
     assert jpeg.quality == 70
+
+
+@pytest.mark.parametrize(
+    ("chunk", "content", "named"),
+    [
+        (b"gAMA", struct.pack(">I", 100_000), "gAMA"),
+        (b"gAMA", struct.pack(">I", 45_455), None),
+        (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000), "cHRM"),
+        (b"cICP", bytes([12, 16, 0, 1]), "cICP"),
+        (b"cICP", bytes([1, 13, 0, 1]), None),
+    ],
+)
+def test_colours_that_a_png_says_without_a_profile_are_named(
+    tmp_path: Path, chunk: bytes, content: bytes, named: str | None
+) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(chunk, content)
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png", pnginfo=chunks)
+    expected = () if named is None else (f"a.png: not kept: colours that its {named} say (taken for sRGB)",)
+    assert read_picture(tmp_path / "a.png").notes == expected
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png", pnginfo=chunks, icc_profile=ALL.icc)
+    assert read_picture(tmp_path / "a.png").notes == ()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_xmp_and_resolution_turn_with_the_picture(tmp_path: Path, orientation: int) -> None:
+    said = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="%d" xmp:Rating="6"/></x:xmpmeta>'
+    source = dataclasses.replace(picture(8), metadata=Metadata(xmp=said % orientation, resolution=(300.0, 150.0)))
+    write_picture(tmp_path / "a.jpg", source)
+    image = pyvips.Image.jpegload(str(tmp_path / "a.jpg")).copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    image.jpegsave(str(tmp_path / "turned.jpg"))
+    read = read_picture(tmp_path / "turned.jpg").metadata
+    assert read.xmp == said % 1
+    assert read.resolution == pytest.approx((300, 150) if orientation == 3 else (150, 300))
 
 
 def test_other_readers_see_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -147,10 +148,52 @@ def test_cmyk_is_converted_and_named(tmp_path: Path) -> None:
     assert "CMYK" in read.notes[0]
 
 
+def test_16_bit_inks_keep_their_depth(tmp_path: Path) -> None:
+    inks = np.random.default_rng(0).integers(0, 65536, (32, 48, 4), dtype=np.uint16)
+    pyvips.Image.new_from_array(inks).copy(interpretation="cmyk").tiffsave(str(tmp_path / "a.tif"))
+    read = read_picture(tmp_path / "a.tif")
+    assert read.bits == 16
+    assert len(np.unique(read.pixels)) > 1000
+
+
+def test_lab_is_converted_and_named(tmp_path: Path) -> None:
+    lab = np.array([[[0, 0, 0], [50, 0, 0], [100, 0, 0]]], dtype=np.float32)
+    pyvips.Image.new_from_array(lab).copy(interpretation="lab").tiffsave(str(tmp_path / "a.tif"))
+    read = read_picture(tmp_path / "a.tif")
+    assert read.bits == 16
+    # L* = 50 is a luminance of ((50 + 16) / 116)^3 = 0.1842, which sRGB encodes as 1.055 Y^(1/2.4) - 0.055.
+    np.testing.assert_allclose(read.pixels[0, :, 1], [0, 1.055 * 0.1842 ** (1 / 2.4) - 0.055, 1], atol=2e-3)
+    assert read.notes == ("a.tif: not kept: lab encoding (converted to sRGB of 16 bits)",)
+
+
 def test_samples_without_a_known_range_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.tif", Image.fromarray(np.ones((4, 4), np.int32)))
     with pytest.raises(PictureError, match="without a known range"):
         read_picture(path)
+    pyvips.Image.new_from_array(np.full((4, 4), 0.5)).tiffsave(str(path))  # float64
+    with pytest.raises(PictureError, match="has samples of a kind that is not read"):
+        read_picture(path)
+
+
+def test_a_jpeg_whose_coded_data_end_early_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(np.tile(RGB, (20, 20, 1))))
+    data = bytearray(path.read_bytes())
+    frame = data.index(b"\xff\xc0")  # start of frame: length, precision, height, width
+    data[frame + 5 : frame + 7] = struct.pack(">H", 4 * 120)
+    path.write_bytes(data)
+    assert "premature end of data segment" in one_sentence(path)
+
+
+def test_what_a_decoder_warns_of_is_said(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(RGB))
+    data = path.read_bytes()
+    frame = data.index(b"\xff\xdb")
+    path.write_bytes(data[:frame] + b"\0\0\0" + data[frame:])
+    read = read_picture(path)
+    assert read.pixels.shape == RGB.shape
+    (note,) = read.notes
+    assert "the decoder warned: " in note
+    assert "3 extraneous bytes before marker" in note
 
 
 def one_sentence(path: Path) -> str:
@@ -167,6 +210,8 @@ def test_what_is_no_picture_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"")
     assert "empty (0 bytes)" in one_sentence(path)
+    path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))  # a film
+    assert "no picture" in one_sentence(path)
     path.write_text("not a picture")
     assert "no picture" in one_sentence(path)
 

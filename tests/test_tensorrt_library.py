@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from serpent.errors import EngineError, MissingExtraError
 from serpent.runtime import tensorrt_library as library
 from serpent.runtime.tensorrt_library import FLAVOURS, RTX, TRT, check_installed, installed_version, supported_targets
 
+PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
 
@@ -51,6 +53,14 @@ def test_an_old_version_is_refused(
     _pretend_installed(monkeypatch, version)
     with pytest.raises(EngineError, match=rf"{flavour.title} {version} is too old: .* needs {needed} or later"):
         check_installed(flavour)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS.values(), ids=FLAVOURS)
+def test_the_extra_asks_for_the_version_that_is_checked(flavour: library.Flavour) -> None:
+    extras = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    versions = dict(entry.split(">=") for entry in extras[flavour.key])
+    (found,) = [versions[name] for name in flavour.distributions if name in versions]
+    assert found == ".".join(map(str, flavour.minimum)).removesuffix(".0")
 
 
 @pytest.mark.parametrize("version", ["1.7.1", "1.7.1.116", "1.10.0", "2.0"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from serpent.errors import EngineError
+from serpent.files import sha256_file
 from serpent.runtime import tensorrt_cache, tensorrt_loading
+from serpent.runtime.gpu import find_gpus
 from serpent.runtime.tensorrt_adapter import TensorRTContext, TensorRTEngine
 from serpent.runtime.tensorrt_library import RTX, Messages, installed_version
 from serpent.runtime.tensorrt_loading import PlanFile, try_loading
+from tests import nvidia_smi
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
@@ -28,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def file(tmp_path: Path) -> PlanFile:
     path = tmp_path / "a.plan"
     path.write_bytes(b"a plan")
-    return PlanFile(path, "00" * 32, RTX, "1.7.1.116", "sm89")
+    return PlanFile(path, "00" * 32, RTX, "1.7.1.116", "A GPU 00")
 
 
 def child_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str) -> Path:
@@ -78,10 +82,37 @@ def test_a_plan_that_loaded_is_not_tried_again(file: PlanFile, tmp_path: Path, m
     for _ in range(3):
         try_loading(file, 0)
     assert starts.read_text() == "x"
-    try_loading(PlanFile(file.path, "11" * 32, file.flavour, file.version, file.target), 0)
-    try_loading(PlanFile(file.path, file.sha256, file.flavour, "1.8.0", file.target), 0)
-    try_loading(PlanFile(file.path, file.sha256, file.flavour, file.version, "sm86"), 0)
+    try_loading(replace(file, sha256="11" * 32), 0)
+    try_loading(replace(file, version="1.8.0"), 0)
+    try_loading(replace(file, gpu="Another GPU 00"), 0)
     assert starts.read_text() == "xxxx"
+    monkeypatch.setattr(tensorrt_loading, "_driver", lambda: "another driver")
+    try_loading(file, 0)
+    assert starts.read_text() == "xxxxx"
+
+
+def test_what_was_compiled_is_kept_by_plan_version_gpu_and_driver(
+    file: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module())
+    monkeypatch.setattr(tensorrt_loading, "register", lambda _module: SimpleNamespace(errors=Messages()))
+    monkeypatch.setattr(tensorrt_loading, "make_logger", lambda _module: SimpleNamespace(messages=Messages()))
+    file = replace(file, sha256=sha256_file(file.path))
+    for opened in (file, file, replace(file, version="1.8.0"), replace(file, gpu="Another GPU 00")):
+        tensorrt_loading.load_engine(opened, cuda_graphs=False).save_cache()
+    monkeypatch.setattr(tensorrt_loading, "_driver", lambda: "another driver")
+    tensorrt_loading.load_engine(file, cuda_graphs=False).save_cache()
+    kept = [entry for entry in tensorrt_cache.cache_folder().glob("runtime-*") if entry.suffix != ".lock"]
+    assert len(kept) == 4
+
+
+def test_the_driver_is_known_where_the_system_has_no_file_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if Path("/proc/driver/nvidia/version").exists():
+        pytest.skip("this system has that file")
+    nvidia_smi.install(tmp_path / "bin", monkeypatch, nvidia_smi.RTX_4090)
+    assert tensorrt_loading._driver() == find_gpus()[0].driver_version
 
 
 @needs_rtx
@@ -120,14 +151,15 @@ def module(**changes: Any) -> Any:
 
 class Cache:
     def __init__(self) -> None:
-        self.content, self.accepts = b"compiled", True
+        self.content: bytes | None = b"compiled"
+        self.accepts = True
         self.given: list[bytes] = []
 
     def deserialize(self, content: bytes) -> bool:
         self.given.append(content)
         return self.accepts
 
-    def serialize(self) -> bytes:
+    def serialize(self) -> bytes | None:
         return self.content
 
 
@@ -190,6 +222,14 @@ def test_what_was_compiled_is_kept_and_used_again() -> None:
     engine.close()
     engine.save_cache()  # nothing left to keep
     assert tensorrt_cache.load("runtime-x") == b"compiled more"
+
+
+def test_where_tensorrt_gives_nothing_to_keep_what_was_kept_stays() -> None:
+    tensorrt_cache.store("runtime-x", b"compiled before")
+    trt = module()
+    trt.cache.content = None
+    load(trt, cache_entry="runtime-x").save_cache()
+    assert tensorrt_cache.load("runtime-x") == b"compiled before"
 
 
 def test_a_cache_that_tensorrt_refuses_is_replaced() -> None:

@@ -172,7 +172,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     monkeypatch.setattr(tensorrt_loading, "load", lambda _flavour: module)
     monkeypatch.setattr(tensorrt_loading, "register", lambda _module: found.creator)
     monkeypatch.setattr(tensorrt_loading, "make_logger", lambda _module: found.logger)
-    monkeypatch.setattr(tensorrt_session, "try_loading", lambda _file, device: found.tried.append(device))
+    monkeypatch.setattr(tensorrt_session, "try_loading", lambda file, device: found.tried.append((file.gpu, device)))
     return found
 
 
@@ -185,7 +185,7 @@ def test_a_run_gives_the_plans_output_and_frees_everything(exported: Exporter, s
             assert len(stand_in.cuda.memory) == 4  # in and out, here and there, for the next run
         assert (stand_in.cuda.device, set(stand_in.cuda.used)) == (0, {1})  # the caller's; the session's
         assert len(stand_in.cuda.streams) == 1
-        assert stand_in.tried == [1]
+        assert stand_in.tried == [("A GPU 01", 1)]
     assert (stand_in.cuda.streams, stand_in.cuda.events, stand_in.cuda.memory) == (set(), set(), {})
     assert stand_in.cuda.device == 0
     session.close()  # again is fine

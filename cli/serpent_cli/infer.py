@@ -153,23 +153,22 @@ def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | 
 def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: dict[str, Any]) -> list[Job]:
     from serpent.errors import UsageError
     from serpent.pictures.jobs import Targets, collect
-    from serpent_cli.infer_many import expand, read_list
+    from serpent_cli.infer_many import expand, expand_list, read_list
 
     if output is not None:
         raise UsageError("--output names one result", hint="use --out-dir for many pictures")
     if chosen["null"] and chosen["files_from"] is None:
         raise UsageError("--null says how names end in a list", hint="add --files-from -")
-    named = list(pictures)
-    if chosen["files_from"] is not None:
-        named += read_list(chosen["files_from"], null=chosen["null"])
-    if not named:
+    listed = [] if chosen["files_from"] is None else read_list(chosen["files_from"], null=chosen["null"])
+    if not pictures and not listed:
         raise click.UsageError("no picture named", click.get_current_context())
-    for path in named:
+    for path in (*pictures, *listed):
         _check_picture(path, model)
     suffix = chosen["suffix"]
     if suffix is None:
         suffix = "" if chosen["in_place"] or chosen["out_dir"] is not None else "_restored"
-    return collect(expand(named), Targets(chosen["out_dir"], suffix, chosen["in_place"]))
+    inputs = expand(pictures) | expand_list(listed)
+    return collect(list(inputs), Targets(chosen["out_dir"], suffix, chosen["in_place"]), inputs)
 
 
 def _restore_one(
@@ -185,6 +184,7 @@ def _restore_one(
 ) -> None:
     from serpent.pictures import check_picture_target, read_picture, write_picture
     from serpent.pictures.jobs import Targets
+    from serpent.pictures.resize import new_size
     from serpent.runtime.inspection import inspect_file
     from serpent.runtime.restoration import restore_picture
     from serpent_cli.report import Finished, check_report_target, write_report
@@ -193,6 +193,8 @@ def _restore_one(
     _check_distinct(picture, against.reference, target, against.target, report)
     # What can fail at once fails before the model is loaded; first what was named, then what it would become.
     source = read_picture(picture, max_pixels=options.max_pixels)
+    if options.encoding.resize is not None:
+        new_size(source, options.encoding.resize, options.encoding.max_pixels)
     check_picture_target(target, overwrite=options.overwrite)
     if report is not None:
         check_report_target(report, overwrite=options.overwrite)

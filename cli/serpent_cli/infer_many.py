@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +40,12 @@ def read_list(name: str, *, null: bool) -> list[Path]:
     return paths
 
 
-def expand(paths: list[Path]) -> list[Path]:
+def expand(paths: Sequence[Path]) -> dict[Path, Path]:
     """Resolve patterns that no shell has resolved; names that exist stand for themselves.
+
+    Returns:
+        Files and folders, each with the folder where the tree begins that ``--out-dir`` keeps: of a pattern, the part
+        before its first wildcard.
 
     Raises:
         UsageError: a pattern that matches nothing.
@@ -47,17 +53,27 @@ def expand(paths: list[Path]) -> list[Path]:
     from glob import has_magic
 
     from serpent.errors import UsageError
+    from serpent.pictures.jobs import common_root, tree_root
 
-    found = []
+    found = {}
     for path in paths:
         if os.path.lexists(path) or not has_magic(str(path)):
-            found.append(path)
+            found[path] = tree_root(path)
             continue
         matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not matches:
             raise UsageError(f"no file matches {path}")
-        found += matches
+        fixed = Path(*itertools.takewhile(lambda part: not has_magic(part), path.parts))
+        found |= dict.fromkeys(matches, common_root([fixed, *matches]))  # "*/../.." leads out of the fixed part
     return found
+
+
+def expand_list(paths: Sequence[Path]) -> dict[Path, Path]:
+    """As :func:`expand`, for the names of a list: their tree begins at the deepest folder that all have in common."""
+    from serpent.pictures.jobs import common_root
+
+    found = expand(paths)
+    return dict.fromkeys(found, common_root(found)) if found else found
 
 
 def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *, as_json: bool) -> int:
@@ -95,12 +111,15 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     for outcome in failed:
         error = outcome.error
         assert error is not None
-        click.echo(f"failed: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
+        named = any(str(path) in error.message for path in (outcome.job.source, outcome.job.target))
+        where = "" if named else f"{outcome.job.source}: "
+        click.echo(f"failed: {where}{error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
     return 1 if failed else 0
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:
-    fields: dict[str, Any] = {"picture": str(outcome.job.source), "output": str(outcome.job.target)}
+    output = None if outcome.job.error is not None else str(outcome.job.target)
+    fields: dict[str, Any] = {"picture": str(outcome.job.source), "output": output}
     if outcome.error is not None:
         return fields | {"error": {"message": outcome.error.message, "hint": outcome.error.hint}}
     if outcome.skipped:

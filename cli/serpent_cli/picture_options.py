@@ -52,7 +52,9 @@ _OPTIONS = (
     click.option("--lossless/--lossy", default=None, help="Of WebP and AVIF. Default: WebP lossless, AVIF lossy."),
     click.option("--resize", metavar="WxH|Wx|xH|N%", help="Size of the result.  [Lanczos]"),
     click.option("--strip", is_flag=True, help="Leave out ICC profile, EXIF, XMP and resolution."),
-    click.option("--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures. Default: 300 million."),
+    click.option(
+        "--max-pixels", type=click.IntRange(min=1), help="Refuse larger pictures and results. Default: 300 million."
+    ),
     click.option("--overwrite", is_flag=True, help="Replace existing results."),
 )
 
@@ -71,15 +73,17 @@ def batch_options(chosen: dict[str, Any]) -> BatchOptions:
     from serpent.runtime.tiling import Tiling
 
     depth = chosen.pop("depth")
+    max_pixels = chosen.pop("max_pixels") or MAX_PIXELS
     encoding = Encoding(
         depth=None if depth is None else int(depth),
+        max_pixels=max_pixels,
         **{name: chosen.pop(name) for name in ("quality", "subsampling", "lossless", "strip", "resize")},
     )
     return BatchOptions(
         encoding,
         overwrite=chosen.pop("overwrite") or chosen["in_place"],
         skip_existing=chosen["skip_existing"],
-        max_pixels=chosen.pop("max_pixels") or MAX_PIXELS,
+        max_pixels=max_pixels,
         make_folders=chosen["out_dir"] is not None,
         tiling=Tiling(chosen.pop("tile"), chosen.pop("overlap")),
         self_ensemble=chosen.pop("tta"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from serpent_cli.options import json_option, version_option
 
 if TYPE_CHECKING:
     from serpent.train import Fit
+    from serpent.train.initial import Taken
     from serpent.train.logs import Report
 
 _RECIPE_OPTIONS = ("task", "network", "crop", "batch", "steps", "epochs", "learning_rate", "precision", "seed")
@@ -54,7 +56,7 @@ _RECIPE_OPTIONS = ("task", "network", "crop", "batch", "steps", "epochs", "learn
 @click.option("--compile", "compiled", is_flag=True, help="Run the network through torch.compile.")
 @click.option("--checkpoint-activations", is_flag=True, help="Less memory: compute blocks again in the backward pass.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
-@click.option("--init", "initial", type=click.Path(path_type=Path), help="Weights to start from, where they fit.")
+@click.option("--init", "initial", type=click.Path(path_type=Path), help="Weights to start from; those that fit.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="End after so many minutes, with a checkpoint.")
 @click.option(
     "--shard-mib", type=click.IntRange(min=1), help="Write checkpoints in parts of so many MiB, with an index."
@@ -131,6 +133,7 @@ def train(
             log_every=log_every,
             tensorboard=tensorboard,
             about={key: text for key, text in (("data", data_name), ("license", license_)) if text is not None},
+            on_taken=show.taken,
             on_step=show.step,
             on_report=show.report,
         )
@@ -151,11 +154,15 @@ def _setting(text: str) -> tuple[str, Any]:
 
 @dataclass
 class _Shown:
-    """A bar for who watches it, and a line for each validation for everyone."""
+    """A bar for who watches it, and for everyone a line on the weights to start from and for each validation."""
 
     bar: Steps
     as_json: bool
     status: str = ""
+
+    def taken(self, taken: Taken) -> None:
+        if not self.as_json:
+            click.echo(taken)
 
     def step(self, step: int, total: int) -> None:
         self.bar.update(step, total, self.status)
@@ -180,9 +187,10 @@ def _show(result: Fit, *, as_json: bool) -> None:
     best = None if result.best != result.best else round(result.best, 4)  # NaN: not validated
     if as_json:
         fields = {"step": result.step, "total": result.total, "validation_psnr": best, "reason": result.reason}
-        show_json({"weights": str(result.weights), **fields})
+        init = None if result.taken is None else dataclasses.asdict(result.taken) | {"path": str(result.taken.path)}
+        show_json({"weights": str(result.weights), **fields, "init": init})
         return
     validated = "not validated" if best is None else f"best validation PSNR {best:.3f} dB"
     click.echo(f"{result.weights}: {result.step} of {result.total} steps, {validated} ({result.reason})")
     if result.step < result.total:
-        click.echo("go on with the same command and --resume")
+        click.echo(f"go on with the same command and --resume{'' if result.taken is None else ' in place of --init'}")

@@ -44,6 +44,8 @@ class Degradation:
             PictureError: the picture cannot be read or written.
             UsageError: the result's name cannot be used.
         """
+        if job.error is not None:
+            raise job.error
         check_picture_target(job.target, overwrite=self.overwrite)
         picture = read_picture(job.source)
         # A gray file holds the first channel: a mean of three would have weaker noise.

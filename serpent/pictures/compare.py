@@ -92,5 +92,6 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
         pixels,
         alpha,
         gray=all(picture.gray for picture in pictures),
+        bits=max(picture.bits for picture in pictures),
         metadata=Metadata(icc=profiles.pop() if len(profiles) == 1 else None),
     )

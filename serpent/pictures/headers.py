@@ -7,7 +7,7 @@ import struct
 import warnings
 from collections.abc import Callable
 
-from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
+from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 _CAPTURE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Of the first directory of a TIFF file, what speaks of the picture and not of how the file stores it.
@@ -28,6 +28,9 @@ _DESCRIPTIVE = (
     ExifTags.Base.XPKeywords,
     ExifTags.Base.XPSubject,
 )
+# Of PNG (W3C, third edition, table 12 and 11.3.2.1): white, red, green, blue, each x and y.
+_SRGB_GAMMA = 0.45455
+_SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _POINTERS = (ExifTags.IFD.Interop,)  # to places in the old file
 
 # What is damaged is said in our words. For good: warnings.catch_warnings would get in the way of other threads.
@@ -55,6 +58,23 @@ def comment(data: bytes) -> str | None:
         return found.decode()
     except UnicodeDecodeError:
         return found.decode("latin-1")
+
+
+def png_colours(data: bytes) -> list[str]:
+    """Chunks of a PNG file that say other colours than sRGB's where no profile does: gAMA, cHRM, cICP."""
+    header = _opened(PngImagePlugin.PngImageFile, data)
+    if header is None or "srgb" in header.info:
+        return []
+    found: list[str] = []
+    if abs(header.info.get("gamma", _SRGB_GAMMA) - _SRGB_GAMMA) > 1e-3:
+        found.append("gAMA")
+    primaries = header.info.get("chromaticity", _SRGB_PRIMARIES)
+    if any(abs(one - other) > 1e-3 for one, other in zip(primaries, _SRGB_PRIMARIES, strict=True)):
+        found.append("cHRM")
+    before_pixels = data[: data.find(b"IDAT")]
+    if b"cICP" in before_pixels and b"cICP\1\x0d\0" not in before_pixels:  # sRGB's code points (ITU-T H.273)
+        found.append("cICP")
+    return found
 
 
 def tiff_exif(data: bytes) -> bytes | None:

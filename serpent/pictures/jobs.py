@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serpent.errors import UsageError
+from serpent.errors import PictureError, SerpentError, UsageError
 from serpent.pictures.formats import format_of
 
 _READABLE_ONLY = (".gif", ".pbm")
@@ -20,10 +20,12 @@ class Job:
     Attributes:
         source: file to read.
         target: file to write.
+        error: why there is nothing to restore: ``source``, and ``target``, is a folder that cannot be read.
     """
 
     source: Path
     target: Path
+    error: SerpentError | None = None
 
 
 @dataclass(frozen=True)
@@ -44,59 +46,109 @@ class Targets:
         """Where the result of ``source``, found below ``root``, goes."""
         extension = source.suffix if format_of(source) is not None else ".png"
         name = f"{source.stem}{self.suffix}{extension}"
-        return source.with_name(name) if self.folder is None else self.folder / source.parent.relative_to(root) / name
+        if self.folder is None:
+            return source.with_name(name)
+        return self.folder / _plain(source.parent).relative_to(_plain(root)) / name
 
 
-def collect(inputs: Sequence[Path], targets: Targets) -> list[Job]:
+def collect(inputs: Sequence[Path], targets: Targets, roots: Mapping[Path, Path] | None = None) -> list[Job]:
     """Every picture that ``inputs`` names: files as they are, folders with all that lies below them.
 
     In folders, pictures are told by their suffix; hidden files, the folder of results and, where results lie beside
-    their sources, earlier results are left out. Links are followed, each folder is entered once.
+    their sources, the results of pictures that are there are left out. Links are followed, each folder is entered once.
+    A folder that cannot be read becomes a job with an error.
 
     Args:
         inputs: files and folders.
         targets: how results are named.
+        roots: where the tree begins that the folder of results keeps, for each input; by default at a folder itself
+            and at a file's folder. Where two results would have one name, it begins at the folder common to all.
 
     Returns:
-        In the order of ``inputs``, folders sorted; each source once.
+        In the order of ``inputs``, folders sorted; each source once; at last the folders that cannot be read.
 
     Raises:
         UsageError: two results would have one name, a result would replace its source without ``in_place``, or a
             folder holds no picture.
     """
-    jobs: dict[Path, Job] = {}
+    roots = roots or {}
+    found: dict[Path, tuple[Path, Path, SerpentError | None]] = {}
     for given in inputs:
-        if given.is_dir():
-            found = list(pictures_below(given, targets))
-            if not found:
-                raise UsageError(f"{given} holds no picture that can be read")
-        else:
-            found = [given]
-        root = given if given.is_dir() else given.parent
-        for source in found:
-            jobs.setdefault(source.absolute(), Job(source, targets.of(source, root)))
-    _check_targets(jobs.values(), targets)
-    return list(jobs.values())
+        root = roots.get(given) or tree_root(given)
+        for source, error in _found(given, targets):
+            found.setdefault(source.absolute(), (source, root, error))
+    unread = [Job(source, source, error) for source, _, error in found.values() if error is not None]
+    jobs = [Job(source, targets.of(source, root)) for source, root, error in found.values() if error is None]
+    if targets.folder is not None and _collision(jobs) is not None:
+        common = common_root(inputs)
+        jobs = [Job(job.source, targets.of(job.source, common)) for job in jobs]
+    _check_targets(jobs, targets)
+    return jobs + unread
 
 
-def pictures_below(folder: Path, targets: Targets) -> Iterator[Path]:
-    """The pictures in a folder and all below it, as :func:`collect` takes them, sorted folder by folder."""
+def tree_root(given: Path) -> Path:
+    """A folder itself, or the folder of a file."""
+    return given if os.path.isdir(given) else given.parent  # noqa: PTH112 (a name that is too long is no folder)
+
+
+def common_root(inputs: Iterable[Path]) -> Path:
+    """The deepest folder that files and folders have in common."""
+    return Path(os.path.commonpath([_plain(tree_root(given)) for given in inputs]))
+
+
+def _plain(folder: Path) -> Path:
+    """From the root of the file system, without "..", so that folders can be compared."""
+    return Path(os.path.normpath(folder.absolute()))
+
+
+def _found(given: Path, targets: Targets) -> list[tuple[Path, SerpentError | None]]:
+    if tree_root(given) != given:
+        return [(given, None)]
+    unread: list[tuple[Path, SerpentError | None]] = []
+    pictures = pictures_below(given, targets, lambda folder, error: unread.append((folder, error)))
+    found = [(path, None) for path in pictures] + unread
+    if not found:
+        raise UsageError(f"{given} holds no picture that can be read")
+    return found
+
+
+def pictures_below(
+    folder: Path, targets: Targets, on_unread: Callable[[Path, SerpentError], None] | None = None
+) -> Iterator[Path]:
+    """The pictures in a folder and all below it, as :func:`collect` takes them, sorted folder by folder.
+
+    Args:
+        folder: where to look.
+        targets: tell which files are results.
+        on_unread: called with each folder that cannot be read and why, instead of the error.
+
+    Raises:
+        PictureError: a folder cannot be read.
+    """
+
+    def unread(error: OSError) -> None:
+        problem = PictureError(f"cannot read the folder {error.filename}: {error.strerror}")
+        if on_unread is None:
+            raise problem from None
+        on_unread(Path(error.filename), problem)
+
     results = None if targets.folder is None else _identity(targets.folder)
     if results == _identity(folder):
         results = None  # the folder itself: its results are told by their suffix, or refused
     entered = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=unread):
         status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in entered or (results is not None and _identity(Path(parent)) == results):
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(parent, name)
-            beside = targets.folder is None and targets.suffix and path.stem.endswith(targets.suffix)
-            if not name.startswith(".") and _is_readable(path) and not beside:
-                yield path
+        pictures = [
+            path for name in sorted(files) if _is_readable(path := Path(parent, name)) and not name.startswith(".")
+        ]
+        beside = targets.folder is None and targets.suffix
+        theirs = {targets.of(path, path.parent) for path in pictures} if beside else set()
+        yield from (path for path in pictures if path not in theirs)
 
 
 def _is_readable(path: Path) -> bool:
@@ -107,18 +159,24 @@ def _identity(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _check_targets(jobs: Iterable[Job], targets: Targets) -> None:
+def _collision(jobs: Iterable[Job]) -> tuple[Job, Job] | None:
+    """Two jobs with one target."""
     taken: dict[Path, Job] = {}
+    for job in jobs:
+        if (other := taken.setdefault(_identity(job.target), job)) is not job:
+            return other, job
+    return None
+
+
+def _check_targets(jobs: Sequence[Job], targets: Targets) -> None:
+    if (pair := _collision(jobs)) is not None:
+        raise UsageError(
+            f"{pair[0].source} and {pair[1].source} would both become {pair[1].target}",
+            hint="rename one of them, or restore them in two runs, into different folders (--out-dir)",
+        )
     sources = {_identity(job.source) for job in jobs}
     for job in jobs:
-        target = _identity(job.target)
-        if target in taken:
-            raise UsageError(
-                f"{taken[target].source} and {job.source} would both become {job.target}",
-                hint="name one of them otherwise, or restore them into different folders (--out-dir)",
-            )
-        taken[target] = job
-        if target in sources and not targets.in_place:
+        if _identity(job.target) in sources and not targets.in_place:
             raise UsageError(
                 f"{job.target}, a result, is one of the pictures to restore",
                 hint="add --in-place to replace pictures by their results, or choose --suffix or --out-dir",

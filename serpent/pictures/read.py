@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH
-from serpent.pictures.headers import UnreadableHeaderError, comment, tiff_exif
+from serpent.pictures.headers import UnreadableHeaderError, comment, png_colours, tiff_exif
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 300_000_000
 """Larger pictures are refused before anything is allocated, unless the caller raises the limit."""
 
+_KNOWN = "use PNG, JPEG, TIFF, WebP, AVIF, PPM, PFM or BMP"
 _CONVERT = "convert it to 8 or 16 bits per channel first"
 _SIGNATURES = (  # at which byte, what, and libvips' loader; no other loader gets to see foreign bytes
     (0, b"\x89PNG\r\n\x1a\n", "pngload_buffer"),
@@ -34,6 +36,7 @@ _SIGNATURES = (  # at which byte, what, and libvips' loader; no other loader get
     (0, b"GIF8", "gifload_buffer"),
 )
 _SIGNATURES_OF_OTHERS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"PF", b"Pf", b"BM")
+_XMP_TURN = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 _LEVELS = {"uchar": 255, "ushort": 65535}
 
 
@@ -83,17 +86,30 @@ def _read_with_vips(data: bytes, path: Path, max_pixels: int) -> Picture:
     # A finished picture is not read again: what libvips would keep for that is only memory.
     pyvips.cache_set_max(0)
     loader = next((name for at, what, name in _SIGNATURES if data[at : at + len(what)] == what), None)
-    if loader is None:
-        raise PictureError(
-            f"{path} is no picture in a known format", hint="use PNG, JPEG, TIFF, WebP, AVIF, PPM, PFM or BMP"
-        )
-    try:
-        image = getattr(pyvips.Image, loader)(data, fail_on="error")  # the header alone, until pixels are asked for
-        check_size(path, image.width, image.height, max_pixels)
-        return _decode(image, data, path)
-    except pyvips.Error as error:
-        reason = " ".join(str(error).split()).removeprefix("unable to call ")
-        raise PictureError(f"{path} is damaged or truncated: {reason}") from None
+    if loader is None or (loader == "heifload_buffer" and not _is_avif(data)):
+        raise PictureError(f"{path} is no picture in a known format", hint=_KNOWN)
+    # libjpeg only warns of coded data that end too early; but it warns of harmless things as well.
+    levels = ("warning", "error") if loader == "jpegload_buffer" else ("error",)
+    remarks: tuple[str, ...] = ()
+    for level in levels:
+        try:
+            image = getattr(pyvips.Image, loader)(data, fail_on=level)  # the header alone, until pixels are asked for
+            check_size(path, image.width, image.height, max_pixels)
+            picture = _decode(image, data, path)
+            return dataclasses.replace(picture, notes=(*picture.notes, *remarks))
+        except pyvips.Error as error:
+            reason = " ".join(str(error).split()).removeprefix("unable to call ")
+            if "samples out of range" in reason:
+                raise PictureError(f"{path} has samples of a kind that is not read", hint=_CONVERT) from None
+            if level == levels[-1] or "premature end" in reason:
+                raise PictureError(f"{path} is damaged or truncated: {reason}") from None
+            remarks = (f"{path.name}: the decoder warned: {reason}",)
+    raise AssertionError("the last level returns or raises")
+
+
+def _is_avif(data: bytes) -> bool:
+    """Whether the first box of an ISO base media file (ISO/IEC 14496-12, 4.3) names AVIF among its brands."""
+    return b"avif" in data[8 : int.from_bytes(data[:4], "big")]
 
 
 def _decode(image: Image, data: bytes, path: Path) -> Picture:
@@ -102,7 +118,6 @@ def _decode(image: Image, data: bytes, path: Path) -> Picture:
     pages = image.get("n-pages") if "n-pages" in fields else 1
     if pages > 1:
         lost.append(f"{pages - 1} further frame(s)")
-    bits = _bits(image, fields, path)
     metadata = _metadata(image, fields, data, lost)
     jpeg = None
     if "jpeg-chroma-subsample" in fields:
@@ -110,12 +125,13 @@ def _decode(image: Image, data: bytes, path: Path) -> Picture:
     image = image.autorot()
     if image.interpretation == "cmyk":
         lost.append("CMYK inks (converted to sRGB)")
-        image = image.icc_transform("srgb", embedded=True)
+        image = image.icc_transform("srgb", embedded=True, depth=16 if image.format == "ushort" else 8)
         metadata = dataclasses.replace(metadata, icc=None)
     elif image.interpretation in ("lab", "labs", "xyz", "yxy", "lch"):
-        lost.append(f"{image.interpretation} encoding (converted to sRGB)")
-        image = image.colourspace("srgb")
+        lost.append(f"{image.interpretation} encoding (converted to sRGB of 16 bits)")
+        image = image.colourspace("rgb16")
         metadata = dataclasses.replace(metadata, icc=None)
+    bits = _bits(image, fields, path)
     if image.bands > 4:
         raise PictureError(f"{path} has {image.bands} channels; expected at most 4", hint="convert it to RGB first")
     samples = _samples(image, bits, path)
@@ -147,7 +163,7 @@ def _bits(image: Image, fields: set[str], path: Path) -> int:
     if image.format not in _LEVELS:
         raise PictureError(f"{path} has samples of kind {image.format} without a known range", hint=_CONVERT)
     stored: int = image.get("bits-per-sample") if "bits-per-sample" in fields else 16
-    return stored if image.format == "ushort" else min(stored, 8)
+    return min(stored, 16 if image.format == "ushort" else 8)
 
 
 def _samples(image: Image, bits: int, path: Path) -> NDArray[np.float32]:
@@ -180,10 +196,18 @@ def _metadata(image: Image, fields: set[str], data: bytes, lost: list[str]) -> M
             exif = tiff_exif(data)
         except UnreadableHeaderError:
             lost.append("EXIF (damaged)")
+    if loader.startswith("png") and "icc-profile-data" not in fields and (named := png_colours(data)):
+        lost.append(f"colours that its {' and '.join(named)} say (taken for sRGB)")
     text = _png_text(image, fields, lost)
     if loader.startswith(("jpeg", "gif")) and (remark := comment(data)) is not None:
         text = [("Comment", remark)]
-    return Metadata(blob("icc-profile-data"), exif, blob("xmp-data"), _resolution(image), iptc, tuple(text) or None)
+    resolution, xmp = _resolution(image), blob("xmp-data")
+    turn = image.get("orientation") if "orientation" in fields else 1
+    if resolution is not None and turn >= 5:  # a quarter turn, to the left or to the right
+        resolution = resolution[::-1]
+    if xmp is not None and turn != 1:
+        xmp = _XMP_TURN.sub(rb"\g<1>1", xmp)
+    return Metadata(blob("icc-profile-data"), exif, xmp, resolution, iptc, tuple(text) or None)
 
 
 def _png_text(image: Image, fields: set[str], lost: list[str]) -> list[tuple[str, str]]:

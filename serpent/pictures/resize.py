@@ -8,8 +8,9 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from serpent.errors import UsageError
+from serpent.errors import OutOfMemoryError, PictureError, UsageError
 from serpent.pictures.picture import Picture
+from serpent.pictures.read import MAX_PIXELS
 
 
 def parse_size(text: str) -> tuple[float | None, float | None, bool]:
@@ -27,15 +28,16 @@ def parse_size(text: str) -> tuple[float | None, float | None, bool]:
     raise UsageError(f"the size {text!r} is neither WxH, Wx, xH nor N%", hint="for example --resize 1920x")
 
 
-def resized(picture: Picture, size: str) -> Picture:
-    """The picture at another size, by Lanczos' kernel of three lobes (libvips); colours weighted with transparency.
+def new_size(picture: Picture, size: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) that a picture would be resized to.
 
     Args:
         picture: any.
         size: as :func:`parse_size` takes it; a side that is left out follows from the other.
+        max_pixels: refuse more.
 
     Raises:
-        UsageError: no such size.
+        UsageError: no such size, or more than ``max_pixels`` pixels.
     """
     width, height, factors = parse_size(size)
     old_height, old_width, _ = picture.pixels.shape
@@ -47,7 +49,44 @@ def resized(picture: Picture, size: str) -> Picture:
         width = old_width * height / old_height
     if height is None:
         height = old_height * width / old_width
-    new = (max(1, round(height)), max(1, round(width)))
+    width, height = max(1.0, width), max(1.0, height)
+    if width * height > max_pixels:  # before rounding, which an endless number of digits would not survive
+        raise UsageError(
+            f"the size {size!r} means {width:.0f}x{height:.0f} pixels, {width * height / 1e6:.0f} million; "
+            f"the limit is {max_pixels / 1e6:.0f} million",
+            hint="choose a smaller --resize, or raise the limit (--max-pixels)",
+        )
+    return round(height), round(width)
+
+
+def resized(picture: Picture, size: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture at another size, by Lanczos' kernel of three lobes (libvips); colours weighted with transparency.
+
+    Args:
+        picture: any.
+        size: as :func:`new_size` takes it.
+        max_pixels: refuse more.
+
+    Raises:
+        UsageError: no such size, or more than ``max_pixels`` pixels.
+        PictureError: libvips refuses.
+        OutOfMemoryError: the result does not fit into memory.
+    """
+    import pyvips
+
+    new = new_size(picture, size, max_pixels)
+    smaller = "choose a smaller --resize"
+    try:
+        return _resized(picture, new)
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split())
+        raise PictureError(f"cannot resize to {new[1]}x{new[0]} pixels: {reason}", hint=smaller) from None
+    except MemoryError:
+        message = f"resizing to {new[1]}x{new[0]} pixels needs more memory than there is"
+        raise OutOfMemoryError(message, hint=smaller) from None
+
+
+def _resized(picture: Picture, new: tuple[int, int]) -> Picture:
     if picture.alpha is None:
         return dataclasses.replace(picture, pixels=np.clip(_resize(picture.pixels, new), 0, 1))
     alpha = _resize(picture.alpha[..., None], new)

@@ -33,12 +33,12 @@ def encode(samples: NDArray[Any], depth: int, target: Format, picture: Picture, 
     height, width, channels = samples.shape
     if 8 < depth < 16:
         samples = samples << (16 - depth)  # libvips takes 10 and 12 bits at the top of 16
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(samples))
-    image = image.copy(interpretation=_interpretation(channels, depth))
-    _attach(image, picture, target, strip=encoding.strip)
     horizontal, vertical = (None if encoding.strip else picture.metadata.resolution) or (USUAL_RESOLUTION,) * 2
-    image = image.copy(xres=horizontal / MILLIMETRES_PER_INCH, yres=vertical / MILLIMETRES_PER_INCH)
     try:
+        image = pyvips.Image.new_from_array(np.ascontiguousarray(samples))
+        image = image.copy(interpretation=_interpretation(channels, depth))
+        _attach(image, picture, target, strip=encoding.strip)
+        image = image.copy(xres=horizontal / MILLIMETRES_PER_INCH, yres=vertical / MILLIMETRES_PER_INCH)
         data: bytes = image.write_to_buffer(
             target.suffixes[0], keep="none" if encoding.strip else "all", **_options(target, depth, picture, encoding)
         )

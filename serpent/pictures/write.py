@@ -14,6 +14,7 @@ from serpent.errors import ArgumentError, PictureError, UsageError
 from serpent.files import check_writable_target, written_aside
 from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Carried, Format, format_of, known_suffixes
 from serpent.pictures.picture import Picture
+from serpent.pictures.read import MAX_PIXELS
 from serpent.pictures.resize import parse_size, resized
 
 Subsampling = Literal["4:4:4", "4:2:0"]
@@ -30,6 +31,7 @@ class Encoding:
         lossless: AVIF and WebP without loss.
         strip: leave metadata out.
         resize: another size, as :func:`serpent.pictures.resize.parse_size` takes it.
+        max_pixels: refuse to resize to more.
     """
 
     depth: int | None = None
@@ -38,6 +40,7 @@ class Encoding:
     lossless: bool | None = None
     strip: bool = False
     resize: str | None = None
+    max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.resize is not None:
@@ -85,6 +88,7 @@ def write_picture(
         UsageError: unknown suffix, an existing file without ``overwrite``, no such folder, a depth that the format
             does not have, or no size to resize to.
         PictureError: the format cannot hold the picture.
+        OutOfMemoryError: the resized picture does not fit into memory.
         SerpentError: the folder is read-only or full.
     """
     path = Path(path)
@@ -92,7 +96,7 @@ def write_picture(
     encoding = encoding or Encoding()
     _check_pixels(picture)
     if encoding.resize is not None:
-        picture = resized(picture, encoding.resize)
+        picture = resized(picture, encoding.resize, encoding.max_pixels)
     check_picture_target(path, overwrite=overwrite)
     target = format_of(path)
     assert target is not None

@@ -10,9 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
-from serpent.errors import SerpentError
+from serpent.errors import OutOfMemoryError, PictureError, SerpentError
+from serpent.files import remove_abandoned
 from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target, read_picture, write_picture
 from serpent.pictures.jobs import Job
+from serpent.pictures.resize import new_size
 from serpent.runtime.memory_plan import MemoryPlan
 from serpent.runtime.restoration import restore_picture
 from serpent.runtime.session import Session, TileCallback
@@ -56,7 +58,8 @@ class BatchOptions:
     Attributes:
         encoding: how results are written.
         overwrite: replace results that are there.
-        skip_existing: leave results that are there, and their pictures, alone.
+        skip_existing: leave results that are there, and their pictures, alone; what an ended run left half written
+            goes.
         max_pixels: refuse larger pictures.
         make_folders: make the folders of results.
         tiling: where pictures are cut.
@@ -104,9 +107,13 @@ def restore_many(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(len(sessions)) as network, ThreadPoolExecutor(1) as writer:
         remaining = iter(jobs)
         begun: deque[Future[Outcome]] = deque()
+        cleared = set()
         try:
             while True:
                 while len(begun) < len(sessions) + 2 * AHEAD and (job := next(remaining, None)) is not None:
+                    if options.skip_existing and job.error is None and job.target.parent not in cleared:
+                        cleared.add(job.target.parent)
+                        remove_abandoned(job.target.parent)
                     ready = network.submit(restored, job, reader.submit(_load, job, options))
                     begun.append(writer.submit(_save, ready, options))
                 if not begun:
@@ -117,7 +124,18 @@ def restore_many(
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _failed(job: Job, error: Exception, notes: tuple[str, ...] = ()) -> Outcome:
+    """The outcome of a picture that an error of its own ended; the others go on."""
+    if isinstance(error, MemoryError):
+        error = OutOfMemoryError(f"{job.source} needs more memory than there is", hint="end other programs")
+    elif not isinstance(error, SerpentError):
+        error = PictureError(f"cannot restore {job.source}: {getattr(error, 'strerror', None) or error}")
+    return Outcome(job, notes=notes, error=error)
+
+
 def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
+    if job.error is not None:
+        return Outcome(job, error=job.error)
     try:
         if options.skip_existing and job.target.exists():
             return Outcome(job, skipped=True)
@@ -125,9 +143,12 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
             with contextlib.suppress(OSError):  # the check below says what is wrong
                 job.target.parent.mkdir(parents=True, exist_ok=True)
         check_picture_target(job.target, overwrite=options.overwrite)
-        return read_picture(job.source, max_pixels=options.max_pixels)
-    except SerpentError as error:
-        return Outcome(job, error=error)
+        picture = read_picture(job.source, max_pixels=options.max_pixels)
+        if options.encoding.resize is not None:  # what the result could not be is said before the network runs
+            new_size(picture, options.encoding.resize, options.encoding.max_pixels)
+    except (SerpentError, OSError, MemoryError) as error:
+        return _failed(job, error)
+    return picture
 
 
 def _restore(
@@ -146,8 +167,8 @@ def _restore(
             self_ensemble=options.self_ensemble,
             on_plan=plans.append,
         )
-    except SerpentError as error:
-        return Outcome(job, notes=picture.notes, error=error), None
+    except (SerpentError, MemoryError) as error:
+        return _failed(job, error, picture.notes), None
     height, width, _ = restored.pixels.shape
     seconds = time.perf_counter() - start
     outcome = Outcome(
@@ -168,6 +189,6 @@ def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOption
         return outcome
     try:
         dropped = write_picture(outcome.job.target, picture, encoding=options.encoding, overwrite=options.overwrite)
-    except SerpentError as error:
-        return Outcome(outcome.job, notes=outcome.notes, error=error)
+    except (SerpentError, OSError, MemoryError) as error:
+        return _failed(outcome.job, error, outcome.notes)
     return replace(outcome, notes=(*outcome.notes, *dropped))

@@ -84,7 +84,8 @@ class CudaDevice:
 
     def name(self) -> str:
         """What distinguishes this GPU from others, its number apart."""
-        properties = self._call("cudaGetDeviceProperties", self.index)
+        # Not on the device, which would take its memory before a plan is tried in another process.
+        properties = self._cuda.call("cudaGetDeviceProperties", self.index)
         return f"{properties.name.decode()} {bytes(properties.uuid.bytes).hex()}"
 
     @contextmanager
@@ -155,7 +156,9 @@ class CudaDevice:
                 enqueue()
             except BaseException:
                 # A stream left in capture refuses all other work; what it says about the broken capture adds nothing.
-                self._runtime.cudaStreamEndCapture(stream)
+                status, graph = self._runtime.cudaStreamEndCapture(stream)
+                if status == self._runtime.cudaError_t.cudaSuccess:  # the calls until then, as a graph
+                    self._runtime.cudaGraphDestroy(graph)
                 raise
             graph = self._call("cudaStreamEndCapture", stream)
         try:

@@ -51,18 +51,9 @@ def plan_memory(
     """
 
     def needed(cut: Tiling) -> int | None:
-        rows, columns = run_sides(height, width, session.info.profile, cut)
-        batch = session.info.profile.batch.min
-        network = session.run_bytes(batch, rows, columns)
-        if network is None:
-            return None
-        tile, picture = batch * rows * columns * _IMAGE, height * width * _IMAGE
-        ragged = (height % session.info.profile.multiple or width % session.info.profile.multiple) != 0
-        # While the network runs: the picture padded, its result so far, and this run's image. Afterwards: also the
-        # run's result and the copy that is blended; at last what is clipped.
-        held = picture * (bool(ragged) + (rows < height or columns < width) + 3 * self_ensemble)
-        on_gpu = session.info.device != "cpu"
-        return network + 2 * tile if on_gpu else max(held + tile + network, held + picture + 3 * tile)
+        ways = [(height, width), (width, height)] if self_ensemble else [(height, width)]
+        costs = [_needed_of(session, *way, cut, self_ensemble=self_ensemble) for way in ways]
+        return None if None in costs else max(filter(None, costs))
 
     extra = needed(tiling)
     memory = session.memory()  # after the first prediction, for which a session may load what its first run would
@@ -84,6 +75,22 @@ def plan_memory(
     cut = Tiling(smaller, overlap)
     note = f"tiles of {smaller} pixels: the whole picture would take {_size(extra)}, {_size(memory.free)} are free"
     return MemoryPlan(cut, max(memory.peak, memory.used + (needed_tile(smaller) or 0)), memory.free, note)
+
+
+def _needed_of(session: Session, height: int, width: int, cut: Tiling, *, self_ensemble: bool) -> int | None:
+    """Bytes that a picture's runs take at most beside what is held already; None where nothing is known."""
+    rows, columns = run_sides(height, width, session.info.profile, cut)
+    batch = session.info.profile.batch.min
+    network = session.run_bytes(batch, rows, columns)
+    if network is None:
+        return None
+    tile, picture = batch * rows * columns * _IMAGE, height * width * _IMAGE
+    ragged = (height % session.info.profile.multiple or width % session.info.profile.multiple) != 0
+    # While the network runs: the picture padded, its result so far, and this run's image. Afterwards: also the run's
+    # result and the copy that is blended; at last what is clipped.
+    held = picture * (bool(ragged) + (rows < height or columns < width) + 3 * self_ensemble)
+    on_gpu = session.info.device != "cpu"
+    return network + 2 * tile if on_gpu else max(held + tile + network, held + picture + 3 * tile)
 
 
 def _largest(session: Session, side: int, fits: Callable[[int], bool]) -> int | None:

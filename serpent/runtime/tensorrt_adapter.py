@@ -108,7 +108,10 @@ class TensorRTEngine:
         cache = self._cache  # another thread may close this meanwhile
         if cache is None or self._cache_entry is None:
             return
-        content = bytes(cache.serialize())
+        serialized = cache.serialize()
+        if serialized is None:  # TensorRT failed to, after a run that went well: there is nothing to keep
+            return
+        content = bytes(serialized)
         if content != self._cached and tensorrt_cache.store(self._cache_entry, content):
             self._cached = content
 

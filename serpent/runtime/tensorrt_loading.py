@@ -1,7 +1,7 @@
 """From a plan's bytes to an engine on a GPU; and whether loading them is safe, tried by a process of its own.
 
 TensorRT checks a plan's header and little else: bytes that are no plan of its own can end the process. The manifest's
-digest keeps damaged files out; what remains is tried once per plan, GPU and version.
+digest keeps damaged files out; what remains is tried once per plan, GPU, driver and version.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from serpent.errors import EngineError, ModelFileError
 from serpent.runtime import tensorrt_cache
 from serpent.runtime.cuda_device import Cuda, load_cuda
+from serpent.runtime.gpu import find_gpus
 from serpent.runtime.tensorrt_adapter import TensorRTEngine
 from serpent.runtime.tensorrt_library import FLAVOURS, Flavour, Messages, load, make_logger
 from serpent.runtime.tensorrt_plugin import register
@@ -37,7 +38,7 @@ class PlanFile:
         sha256: of its bytes.
         flavour: who loads it.
         version: of the flavour.
-        target: the GPU's compute capability, such as "sm89".
+        gpu: what distinguishes the GPU from others, see :meth:`CudaDevice.name`.
         embedded: the plan carries its plugin, native code that is to be run.
     """
 
@@ -45,12 +46,12 @@ class PlanFile:
     sha256: str
     flavour: Flavour
     version: str
-    target: str
+    gpu: str
     embedded: bool = False
 
-    def entry(self, kind: str, *more: str) -> str:
-        """Name of a cache entry of this plan on this kind of GPU."""
-        return tensorrt_cache.entry_name(kind, self.sha256, self.flavour.key, self.version, self.target, *more)
+    def entry(self, kind: str) -> str:
+        """Name of a cache entry of this plan on this GPU, with the driver that is there now."""
+        return tensorrt_cache.entry_name(kind, self.sha256, self.flavour.key, self.version, self.gpu, _driver())
 
 
 def cuda_runtime(flavour: Flavour) -> Cuda:
@@ -62,12 +63,11 @@ def cuda_runtime(flavour: Flavour) -> Cuda:
     return load_cuda(flavour.key, "running a plan")
 
 
-def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngine:
+def load_engine(file: PlanFile, *, cuda_graphs: bool) -> TensorRTEngine:
     """Load a plan on the calling thread's device, the plugin first.
 
     Args:
         file: the plan.
-        gpu: what distinguishes this GPU and driver from others, for the cache.
         cuda_graphs: see :class:`TensorRTEngine`.
 
     Raises:
@@ -86,7 +86,7 @@ def load_engine(file: PlanFile, gpu: str, *, cuda_graphs: bool) -> TensorRTEngin
         logger=make_logger(trt),
         cuda_graphs=cuda_graphs,
         host_code=file.embedded,
-        cache_entry=file.entry("runtime", gpu),
+        cache_entry=file.entry("runtime"),
     )
 
 
@@ -109,7 +109,7 @@ def try_loading(file: PlanFile, device: int | None) -> None:
     Raises:
         EngineError: the plan is refused, or the process died of it.
     """
-    known = file.entry("loads", _driver())
+    known = file.entry("loads")
     if tensorrt_cache.load(known) is not None:
         return
     reason = _trial(file, device)
@@ -177,10 +177,11 @@ def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = 
 
 
 def _driver() -> str:
+    """The version of the driver, in whatever words."""
     try:
         return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").partition("\n")[0]
-    except OSError:
-        return "unknown"
+    except OSError:  # under WSL the driver is that of Windows
+        return ", ".join(sorted({gpu.driver_version for gpu in find_gpus()}))
 
 
 def _signal_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,7 +93,8 @@ class PlanRunner:
         Args:
             image: C-contiguous on this device, in the plan's own layout and type, sizes within the profile. Whoever
                 owns it keeps it unchanged until ``stream`` has passed the run.
-            out: where to put the result, such as ``image``; a new tensor by default.
+            out: where to put the result: a tensor of the same shape and type that shares no memory with ``image``; a
+                new one by default.
             stream: the caller's CUDA stream; the default stream by default.
 
         Returns:
@@ -114,6 +116,12 @@ class PlanRunner:
             self._check_tensor(view, "out")
             if view.shape != source.shape:
                 raise ArgumentError(f"out has shape {view.shape}; expected that of image, {source.shape}")
+            if abs(view.address - source.address) < math.prod(view.shape) * np.dtype(view.dtype).itemsize:
+                raise ArgumentError(
+                    f"out, at {view.address:#x}, overlaps image, at {source.address:#x}: the plan may write the one "
+                    "before it has read the other",
+                    hint="give a tensor with memory of its own, or no out",
+                )
             target = view.address
         with _named(self._name), self._device.active(), self._pool.lane(source.shape) as lane:
             lane.enqueue(source.shape, source.address, target, handle)

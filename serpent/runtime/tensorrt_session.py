@@ -90,7 +90,8 @@ class TensorRTSession(Session):
             image: any tensor that offers DLPack or ``__cuda_array_interface__``: on this device, C-contiguous, sizes
                 within the profile, in the plan's layout and type ((B, 3, H, W) float32 unless exported with
                 ``--io``). Its memory must stay as it is until ``stream`` has passed the run.
-            out: a tensor like ``image`` for the result; by default a new one.
+            out: a tensor for the result, of the shape and type of ``image`` and with memory of its own; by default a
+                new one.
             stream: a CUDA stream (torch, CuPy, cuda.core, or its address); by default CUDA's default stream.
 
         Returns:
@@ -133,12 +134,12 @@ def open_plan(
     cuda = cuda_runtime(needs.flavour)
     index = choose_device(cuda, path, device, needs.targets)
     digest = str(manifest.fields["files"][path.name]["sha256"])
-    file = PlanFile(path, digest, needs.flavour, needs.version, cuda.target(index), needs.embedded)
+    gpu = CudaDevice(cuda, index)
     try:
+        file = PlanFile(path, digest, needs.flavour, needs.version, gpu.name(), needs.embedded)
         try_loading(file, index)
-        gpu = CudaDevice(cuda, index)
         with gpu.active():
-            return load_engine(file, gpu.name(), cuda_graphs=cuda_graphs), gpu
+            return load_engine(file, cuda_graphs=cuda_graphs), gpu
     except EngineError as error:
         text = f"{needs.flavour.title} cannot load {path}: "
         message = error.message if error.message.startswith(text) else text + error.message

@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         step: optimiser steps done.
         tensors: network, moving average and optimiser, by name.
-        state: everything else: recipe, pictures, best validation, scaler; plain JSON.
+        state: everything else: recipe, pictures, best validation, scaler, the log's line to come; plain JSON.
     """
 
     step: int

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from serpent.errors import UsageError
 from serpent.evaluation import Pairs
 from serpent.extras import require
 from serpent.train.checkpoints import has_checkpoint
-from serpent.train.learner import Learner
+from serpent.train.initial import Taken
+from serpent.train.learner import NOT_FINITE, Learner
 from serpent.train.logs import Log, Report
+from serpent.train.meter import Meter
 from serpent.train.photographs import Photographs
 from serpent.train.recipe import Recipe
 from serpent.train.samples import Samples, batches
@@ -66,6 +67,7 @@ class Fit:
         weights: the weights' file: the best validated ones, else the last.
         reason: "finished", "time limit" or "interrupted".
         first: whether this is the process that writes, of several.
+        taken: what the network took over from ``initial``.
     """
 
     step: int
@@ -74,6 +76,7 @@ class Fit:
     weights: Path
     reason: str
     first: bool = True
+    taken: Taken | None = None
 
 
 def fit(
@@ -90,6 +93,7 @@ def fit(
     log_every: int = 50,
     tensorboard: bool = True,
     about: Mapping[str, str] | None = None,
+    on_taken: Callable[[Taken], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_report: Callable[[Report, int], None] | None = None,
 ) -> Fit:
@@ -110,12 +114,13 @@ def fit(
         log_every: steps between lines of the log.
         tensorboard: write TensorBoard events beside the CSV.
         about: metadata for the weights' files (data, license); a resumed run keeps what it had.
+        on_taken: called before the first step with what was taken over from ``initial``, in the first process.
         on_step: called with the steps done and in all, in the first process.
         on_report: called with each line of the log and the number of steps in all, in the first process.
 
     Raises:
-        UsageError: a recipe that this machine or network cannot run; an existing run without ``resume``; a resumed
-            run with another recipe, other pictures, or others to validate on.
+        UsageError: a recipe that this machine or network cannot run; an existing run without ``resume``; weights in
+            ``run`` without a checkpoint; a resumed run with another recipe, other pictures, or others to validate on.
         CheckpointError: the checkpoint to resume from is missing or damaged.
         SerpentError: a loss or gradient that is not finite (the batch is saved), weights that give NaN, a disk that is
             full; or another process failed, which has its own message.
@@ -137,14 +142,16 @@ def fit(
     learner = Learner(
         recipe, identity, fabric, machine.compile, machine.checkpoint_activations, initial=initial, about=about or {}
     )
-    step = learner.resume(run) if resume else 0
+    if learner.taken is not None and on_taken is not None and fabric.is_global_zero:
+        on_taken(learner.taken)
+    step, past = learner.resume(run) if resume else (0, None)
     reason = "finished"
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
         log = Log(run, step, tensorboard=tensorboard) if fabric.is_global_zero else None
         numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
         source = iter(batches(Samples(photographs, recipe), numbers, machine.workers))
-        meter = _Meter(recipe.batch)
+        meter = Meter(recipe.batch, past, fabric.device)
         while step < total:
             rate = recipe.rate(step, total)
             with together(fabric):
@@ -159,30 +166,42 @@ def fit(
             ending = step == total or bool(fabric.broadcast(reason != "finished"))
             # An interruption adds no validation: a run that was resumed shall keep the weights of one that was not.
             planned = step == total or step % recipe.validate_every == 0
-            if not (ending or planned or step % log_every == 0):
+            due = planned or step % log_every == 0
+            if not (ending or due):
                 continue
-            seconds = meter.seconds()
-            measured = learner.validate(check, step) if check is not None and planned else None
-            report = meter.report(fabric, step, rate, seconds, measured)
+            report = past = None
+            if due:
+                seconds = meter.seconds()
+                measured = learner.validate(check, step, run) if check is not None and planned else None
+                report = meter.report(fabric, step, rate, seconds, measured)
+            else:  # Nor does it add a line to the log: the next one will speak of these steps too.
+                past = meter.state(fabric)
             with together(fabric):
-                if log is not None:
+                if log is not None and report is not None:
                     log.write(report)
                 if log is not None and (ending or planned):
-                    learner.save(run, step, total, shard_mib=shard_mib)
-            if log is not None and on_report is not None:
+                    learner.save(run, step, total, meter=past, shard_mib=shard_mib)
+            if log is not None and report is not None and on_report is not None:
                 on_report(report, total)
-            meter.start()
             if ending:
                 break
+            meter.start()
     weights = run / ("last.safetensors" if math.isnan(learner.best) else "best.safetensors")
-    return Fit(step, total, learner.best, weights, reason, fabric.is_global_zero)
+    return Fit(step, total, learner.best, weights, reason, fabric.is_global_zero, learner.taken)
 
 
 def _check_run(run: Path, resume: bool) -> None:
-    if resume:
+    if has_checkpoint(run):
+        if not resume:
+            raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
         return
-    if has_checkpoint(run) or list(run.glob("*.safetensors")):
-        raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
+    # Batches that were saved and a log alone are of a run that failed early: nothing is lost by starting anew.
+    weights = sorted(path for path in run.glob("*.safetensors") if not path.name.startswith(NOT_FINITE))
+    if weights:
+        raise UsageError(
+            f"{run} holds weights ({', '.join(path.name for path in weights)}) but no checkpoint to go on from",
+            hint=f"start another run from them (another --out, with --init {weights[-1]}), or move them away",
+        )
 
 
 def _reason(stop: threading.Event, start: float, max_minutes: float | None) -> str:
@@ -244,38 +263,3 @@ def _signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Meter:
-    """Means since the last line of the log."""
-
-    def __init__(self, batch: int) -> None:
-        self._batch = batch
-        self.start()
-
-    def start(self) -> None:
-        """Begin anew, with the clock."""
-        self._sums: Tensor | None = None
-        self._steps = 0
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        """Since the start."""
-        return max(time.monotonic() - self._start, 1e-9)
-
-    def add(self, loss: Tensor, error: Tensor, gradient: Tensor) -> None:
-        """Take in one step."""
-        values = torch.stack([loss, error, gradient])
-        self._sums = values if self._sums is None else self._sums + values  # stays on the device until a line is due
-        self._steps += 1
-
-    def report(
-        self, fabric: Fabric, step: int, rate: float, seconds: float, validated: tuple[float, float] | None
-    ) -> Report:
-        """The line after ``step``, all processes taken together."""
-        assert self._sums is not None
-        means: Any = fabric.all_reduce(self._sums / self._steps, reduce_op="mean")
-        loss, error, gradient = (float(value) for value in means)
-        images = self._steps * self._batch / seconds
-        psnr = -10 * math.log10(max(error, 1e-12))
-        return Report(step, step * self._batch, loss, psnr, rate, gradient, images, *(validated or (None, None)))

@@ -17,7 +17,8 @@ from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
 from serpent.model.blocks import VSSBlock
 from serpent.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from serpent.train.networks import create_network, load_network, save_network
+from serpent.train.initial import take_over
+from serpent.train.networks import create_network, save_network
 from serpent.train.recipe import Recipe
 from serpent.train.validation import Validation
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _EPSILON = 1e-6
-_GENTLER = "lower learning_rate or set clip in the recipe, and start from the last weights (--init)"
+NOT_FINITE = "not-finite-"
+"""How the names of files begin that hold a batch whose loss or gradient is not finite."""
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -43,6 +45,7 @@ class Learner:
 
     Attributes:
         best: highest validation PSNR so far, decibels; NaN before the first.
+        taken: what the network took over from ``initial``.
 
     Raises:
         UsageError: a network that cannot take the recipe's crops, or has no blocks to compute again.
@@ -76,8 +79,7 @@ class Learner:
                     f"{name} {side} is no multiple of {unit}, as the network {recipe.network} needs",
                     hint=f"nearest: {nearest}",
                 )
-        if initial is not None:
-            _take_over(self.network, initial)
+        self.taken = None if initial is None else take_over(self.network, initial)
         self.network.to(fabric.device)
         self.average = AveragedModel(self.network, multi_avg_fn=_moving_average(recipe.ema)) if recipe.ema > 0 else None
         if checkpoint_activations:
@@ -137,7 +139,7 @@ class Learner:
             self.average.update_parameters(self.network)
         return loss, error, norm
 
-    def validate(self, validation: Validation, step: int) -> tuple[float, float]:
+    def validate(self, validation: Validation, step: int, run: Path) -> tuple[float, float]:
         """Mean PSNR (decibels) and SSIM of what would be kept now.
 
         Raises:
@@ -151,13 +153,15 @@ class Learner:
         if not math.isfinite(psnr):
             raise SerpentError(
                 f"the network gives values that are not finite after step {step}; what was saved before is kept",
-                hint=_GENTLER,
+                hint=_gentler(run),
             )
         self._better = math.isnan(self.best) or psnr > self.best
         self.best = psnr if self._better else self.best
         return psnr, ssim
 
-    def save(self, run: Path, step: int, total: int, *, shard_mib: int | None) -> None:
+    def save(
+        self, run: Path, step: int, total: int, *, meter: Mapping[str, Any] | None = None, shard_mib: int | None
+    ) -> None:
         """Write ``last.safetensors``, after a better validation ``best.safetensors``, and then the checkpoint.
 
         Raises:
@@ -172,13 +176,13 @@ class Learner:
             save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
         self._better = False
         best = None if math.isnan(self.best) else self.best
-        state = {**self._identity, "total": total, "best": best, "about": self._about}
+        state = {**self._identity, "total": total, "best": best, "about": self._about, "meter": meter}
         if self._scaler is not None:
             state["scaler"] = self._scaler.state_dict()
         save_checkpoint(run, Checkpoint(step, self._tensors(), state), shard_mib=shard_mib)
 
-    def resume(self, run: Path) -> int:
-        """Take over the newest checkpoint of ``run``; returns its step.
+    def resume(self, run: Path) -> tuple[int, Mapping[str, Any] | None]:
+        """Take over the newest checkpoint of ``run``; returns its step and what ``save`` got as ``meter``.
 
         Raises:
             CheckpointError: there is none, or it does not fit.
@@ -212,7 +216,7 @@ class Learner:
         self._about = {**found.state.get("about", {}), **self._about}
         best = found.state.get("best")
         self.best = math.nan if best is None else float(best)
-        return found.step
+        return found.step, found.state.get("meter")
 
     def _kept(self) -> nn.Module:
         return self.network if self.average is None else self.average.module
@@ -230,7 +234,7 @@ class Learner:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        path = run / f"not-finite-step-{step}-process-{self._fabric.global_rank}.safetensors"
+        path = run / f"{NOT_FINITE}step-{step}-process-{self._fabric.global_rank}.safetensors"
         tensors = {
             f"{kind}_{number}": tensor.contiguous()
             for number, pair in enumerate(passes)
@@ -242,7 +246,17 @@ class Learner:
                 save_file(tensors, aside)
         except (SerpentError, SafetensorError) as error:
             where = f"; its batch could not be saved: {error}"
-        raise SerpentError(f"loss or gradient of step {step} are not finite{where}", hint=_GENTLER)
+        raise SerpentError(f"loss or gradient of step {step} are not finite{where}", hint=_gentler(run))
+
+
+def _gentler(run: Path) -> str:
+    last = run / "last.safetensors"
+    anew = (
+        f"start another run from the last weights (another --out, with --init {last})"
+        if last.exists()
+        else "start anew"
+    )
+    return f"lower learning_rate or set clip in the recipe, and {anew}"
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
@@ -262,14 +276,6 @@ def _loss(difference: Tensor, kind: str) -> Tensor:
     if kind == "psnr":
         return 10 * (difference.square().mean(dim=(1, 2, 3)) + _EPSILON).log10().mean()
     return (difference.square() + _EPSILON).sqrt().mean()
-
-
-def _take_over(network: nn.Module, path: Path) -> None:
-    own, given = network.state_dict(), load_network(path).state_dict()
-    common = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
-    if not common:
-        raise CheckpointError(f"{path} has no parameter in common with the network to train")
-    network.load_state_dict({**own, **common})
 
 
 def _checkpoint_blocks(network: nn.Module) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from serpent.errors import SerpentError
 from serpent.extras import require
 from serpent.files import written_aside
+from serpent.train.checkpoints import has_checkpoint
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Log:
                 scalars = {k: v for k, v in values.items() if k not in ("step", "samples") and v is not None}
                 self._events.write(report.step, scalars)
         except OSError as error:
-            hint = "free some space, then go on with --resume"
+            again = "go on with --resume" if has_checkpoint(self._path.parent) else "start anew"
+            hint = f"free some space, then {again}"
             raise SerpentError(f"cannot write the log {self._path}: {error.strerror}", hint=hint) from None
 
 

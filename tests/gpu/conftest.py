@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from serpent import native
+from serpent.runtime.cuda_device import Cuda, CudaDevice
+from standin_device import HostDevice
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -36,6 +39,16 @@ def gpu(pytestconfig: pytest.Config) -> torch.device:
     """For what only a GPU has; such a test carries ``require("cuda")`` itself."""
     check_cuda(pytestconfig)
     return torch.device("cuda")
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.require("cuda"))])
+def machine(request: pytest.FixtureRequest) -> Any:
+    """The device of a plan: host memory, or CUDA's through the real bindings."""
+    if request.param == "host":
+        return HostDevice()
+    request.getfixturevalue("gpu")
+    reason = "cuda.bindings is not installed; pip install 'cuda-python>=13.0'"
+    return CudaDevice(Cuda(pytest.importorskip("cuda.bindings.runtime", reason=reason)), 0)
 
 
 def check_cuda(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -13,25 +14,17 @@ import pytest
 import torch
 
 from serpent.errors import ArgumentError, EngineError, ModelFileError, SerpentError
-from serpent.runtime.cuda_device import Cuda, CudaDevice
 from serpent.runtime.device_tensor import DeviceTensor
 from serpent.runtime.streaming import in_order
 from serpent.runtime.tensorrt_runner import PlanRunner
 from serpent.shapes import Range, ShapeProfile
 from standin_device import HostDevice
-from standin_plan import StandInEngine, expected
+from standin_plan import StandInEngine, agrees, picture
 
 PROFILE = ShapeProfile(Range(1, 1, 2), Range(8, 16, 64), Range(8, 16, 64), 8)
+SIZE = 4 * 3 * 16 * 16
+"""Bytes of a picture of 16x16."""
 Opener = Callable[..., PlanRunner]
-
-
-@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.require("cuda"))])
-def machine(request: pytest.FixtureRequest) -> Any:
-    """The device: host memory, or CUDA's through the real bindings."""
-    if request.param == "host":
-        return HostDevice()
-    request.getfixturevalue("gpu")
-    return CudaDevice(Cuda(pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python")), 0)
 
 
 @pytest.fixture
@@ -65,15 +58,6 @@ def runner(machine: Any, engine: StandInEngine) -> Any:
         assert {kind: left for kind, left in machine.alive.items() if left} == {}
 
 
-def picture(seed: int, height: int = 16, width: int = 16, batch: int = 1) -> Any:
-    return np.random.default_rng(seed).random((batch, 3, height, width), dtype=np.float32)
-
-
-def agrees(restored: Any, image: Any) -> bool:
-    """Far closer than one step of 8 bits, far wider than the rounding of f32; another picture is far off."""
-    return restored.shape == image.shape and bool(np.abs(restored - expected(image)).max() < 1e-4)
-
-
 def on_device(machine: Any, image: Any) -> Any:
     """The picture as somebody's GPU tensor."""
     if not isinstance(machine, HostDevice):
@@ -90,6 +74,13 @@ def on_host(machine: Any, tensor: Any) -> Any:
     tensor.synchronize()
     size = int(np.prod(tensor.shape)) * np.dtype(tensor.dtype).itemsize
     return np.frombuffer(bytes(_bytes_at(tensor.address, size)), tensor.dtype).reshape(tensor.shape)
+
+
+def part(memory: DeviceTensor, offset: int) -> DeviceTensor:
+    """The picture of 16x16 that begins ``offset`` bytes into a larger tensor, which owns it."""
+    found = copy.copy(memory)
+    found.shape, found.address = (1, 3, 16, 16), memory.address + offset
+    return found
 
 
 def _bytes_at(address: int, size: int) -> Any:
@@ -323,6 +314,23 @@ def test_tensors_that_do_not_fit_are_refused(runner: Opener, machine: Any) -> No
         plan.run_on_device(source, out=on_device(machine, picture(1, 16, 24)))
     with pytest.raises(ArgumentError, match="stream is 'fast'; expected a CUDA stream"):
         plan.run_on_device(source, stream="fast")
+
+
+@pytest.mark.parametrize("apart", [0, 4, -4, SIZE - 4, 4 - SIZE])
+def test_a_result_over_its_own_image_is_refused(
+    runner: Opener, engine: StandInEngine, machine: Any, apart: int
+) -> None:
+    plan = runner()
+    memory = DeviceTensor(machine, (2, 3, 16, 16), "float32")
+    memory.written_on(0)
+    lower, upper = part(memory, 0), part(memory, abs(apart))
+    image, out = (lower, upper) if apart >= 0 else (upper, lower)
+    with pytest.raises(ArgumentError, match=r"out, at 0x\w+, overlaps image, at 0x\w+: .*\n  give a tensor"):
+        plan.run_on_device(image, out=out)
+    assert engine.contexts[0].enqueues == 0
+    plan.run_on_device(lower, out=part(memory, SIZE))  # side by side is fine
+    assert engine.contexts[0].enqueues == 1
+    machine.synchronize(0)
 
 
 def test_pictures_of_a_stream_come_back_in_order(runner: Opener, engine: StandInEngine) -> None:
