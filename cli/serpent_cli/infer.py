@@ -111,7 +111,7 @@ def infer(
     if shown and (one is None or str(one) == "-"):
         context = click.get_current_context()
         raise click.UsageError("--compare, --reference and --report are for one picture", context)
-    if one is not None and str(one) == "-":
+    if Path("-") in pictures:
         return _restore_stream(raw, options, lambda: opened(device), as_json=as_json)
     if raw is not None:
         raise click.UsageError("--raw is for frames on stdin (-)", click.get_current_context())
@@ -132,8 +132,9 @@ def infer(
 
 def _restore_stream(raw: str | None, options: BatchOptions, opened: Callable[[], Session], *, as_json: bool) -> int:
     from serpent.pictures.video import RawVideo
-    from serpent_cli.infer_stream import run_stream, standard_streams
+    from serpent_cli.infer_stream import refuse_what_streams_ignore, run_stream, standard_streams
 
+    refuse_what_streams_ignore(click.get_current_context())
     kind = None if raw is None else RawVideo.parse(raw)
     source, sink = standard_streams()
     with opened() as session:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from serpent.pictures.video import RawVideo
@@ -15,8 +16,33 @@ if TYPE_CHECKING:
     from serpent.runtime.session import Session
 
 
+_TAKEN = {"model", "pictures", "raw", "tile", "overlap", "tta", "max_pixels"}
+_TAKEN |= {"device", "scan", "threads", "precision", "allow_native_code", "as_json"}
+
+
+def refuse_what_streams_ignore(context: click.Context) -> None:
+    """Insist that no option was given that says something about files.
+
+    Raises:
+        UsageError: such options were given, or a picture beside the stream.
+    """
+    from serpent.errors import UsageError
+
+    if len(context.params["pictures"]) > 1:
+        raise UsageError("- is video from stdin, and goes alone", hint="restore pictures in a run of their own")
+    given = [
+        "/".join((parameter.opts[-1], *parameter.secondary_opts))
+        for parameter in context.command.params
+        if parameter.name not in _TAKEN
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        hint = "size, rate and format stay; a program behind the pipe, such as ffmpeg, changes them and writes files"
+        raise UsageError(f"video goes to stdout as it came; {' and '.join(given)} cannot be had with -", hint=hint)
+
+
 def standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Stdin and stdout without buffers, which would hold frames back.
+    """Stdin, and stdout without a buffer, which would hold frames back.
 
     Raises:
         UsageError: one of them is a terminal.
@@ -28,7 +54,7 @@ def standard_streams() -> tuple[BinaryIO, BinaryIO]:
         raise UsageError("frames are read from stdin, and that is a terminal", hint=hint)
     if sys.stdout.isatty():
         raise UsageError("frames go to stdout, and that is a terminal", hint=hint)
-    source = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115 (the process's own)
+    source = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115 (the process's own)
     sink = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115 (the process's own)
     return source, sink
 
@@ -36,25 +62,27 @@ def standard_streams() -> tuple[BinaryIO, BinaryIO]:
 def run_stream(
     session: Session, source: BinaryIO, sink: BinaryIO, raw: RawVideo | None, options: BatchOptions, *, as_json: bool
 ) -> int:
-    """Restore frame by frame; what is said goes to stderr."""
+    """Restore frame by frame; what is said goes to stderr.
+
+    Raises:
+        PictureError: not one frame came, or what :class:`FrameStream` says.
+    """
+    from serpent.errors import PictureError
     from serpent.pictures import Picture
     from serpent.pictures.video import FrameStream
     from serpent.runtime.restoration import restore_picture
 
     start = time.perf_counter()
-    frames = FrameStream(source, sink, raw)
+    frames = FrameStream(source, sink, raw, max_pixels=options.max_pixels)
     count = 0
-    notes: dict[str, None] = dict.fromkeys(session.info.notes)
-    try:
-        for pixels in frames:
-            restored = restore_picture(
-                session, Picture(pixels), tiling=options.tiling, self_ensemble=options.self_ensemble
-            )
-            frames.write(restored.pixels)
-            notes |= dict.fromkeys(restored.notes)
-            count += 1
-    finally:
-        frames.close()
+    notes: dict[str, None] = dict.fromkeys((*frames.notes, *session.info.notes))
+    for pixels in frames:
+        restored = restore_picture(session, Picture(pixels), tiling=options.tiling, self_ensemble=options.self_ensemble)
+        frames.write(restored.pixels)
+        notes |= dict.fromkeys(restored.notes)
+        count += 1
+    if count == 0:
+        raise PictureError("stdin ended before the first frame", hint="the program in front of the pipe may say why")
     seconds = time.perf_counter() - start
     if as_json:
         report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3), "notes": list(notes)}

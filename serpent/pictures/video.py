@@ -1,4 +1,4 @@
-"""Streams of video frames between programs: y4m or raw pixels in, the same out, one frame at a time."""
+"""Streams of video frames between programs: y4m or raw samples in, the same out, one frame at a time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import PictureError, UsageError
-from serpent.extras import require
-from serpent.pictures.video_colours import from_rgb, to_rgb
+from serpent.pictures.read import MAX_PIXELS, check_size
+from serpent.pictures.video_colours import add_change, to_rgb
+from serpent.pictures.video_formats import FrameFormat, raw_format, y4m_format
 
-if TYPE_CHECKING:
-    from av import VideoFrame
+_LONGEST_LINE = 4096
+_INTERLACED = ("t", "b", "m")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class RawVideo:
         width: pixels.
         height: pixels.
         pixel_format: by FFmpeg's name, as "rgb24" or "yuv420p".
-        rate: frames a second.
+        rate: frames a second; results come as the frames do, so that nothing depends on it.
     """
 
     width: int
@@ -40,49 +42,50 @@ class RawVideo:
         """From ``WxH[:FORMAT[:RATE]]``, as 1920x1080:yuv420p:30000/1001.
 
         Raises:
-            UsageError: not of this form.
+            UsageError: not of this form, or a format that is not taken.
         """
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?::(\w+)(?::(\d+(?:/\d+)?))?)?", text)
-        if match is None or match[4] in ("0", "0/1"):
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?::(\w+)(?::([1-9]\d*(?:/[1-9]\d*)?))?)?", text)
+        if match is None:
             raise UsageError(f"raw frames {text!r} are not WxH[:FORMAT[:RATE]]", hint="for example 1920x1080:rgb24:25")
+        raw_format(match[3] or "rgb24")
         return cls(int(match[1]), int(match[2]), match[3] or "rgb24", Fraction(match[4] or 25))
 
 
 class FrameStream:
     """Frames from one pipe, and their results into another of the same kind.
 
-    The matrix and the range of the colours are the header's, else BT.709 and limited; results are encoded the same way.
+    Lines of text (y4m's header and those before frames) go on as they came. Colours are BT.709 of limited range (gray:
+    full), unless header or format say otherwise. Samples change by what the result's colours differ from the frame's.
 
     Args:
-        source: unbuffered binary stream of y4m, or of raw frames.
-        sink: binary stream for the results.
+        source: binary stream of y4m, or of raw frames; ``read(n)`` must wait for all n bytes.
+        sink: unbuffered binary stream for the results.
         raw: what raw frames look like; None for y4m.
+        max_pixels: refuse larger frames.
+
+    Attributes:
+        notes: one-line remarks.
 
     Raises:
-        MissingExtraError: PyAV is not installed.
         PictureError: no frames of this kind.
+        UsageError: raw frames of a format that is not taken.
     """
 
-    def __init__(self, source: BinaryIO, sink: BinaryIO, raw: RawVideo | None = None) -> None:
-        require("av", "video", "streams of video frames")
-        import av
-
-        self._sink = sink
-        # Without probing: it would hold back frames until megabytes of them are there.
-        options = {"probesize": "32", "analyzeduration": "0"}
-        if raw is not None:
-            options |= {"video_size": f"{raw.width}x{raw.height}", "pixel_format": raw.pixel_format}
-            options |= {"framerate": str(raw.rate)}
-        self._kind = "yuv4mpegpipe" if raw is None else "rawvideo"
-        try:
-            self._input: Any = av.open(source, format=self._kind, options=options)
-        except (av.FFmpegError, ValueError) as error:
-            hint = "y4m comes from ffmpeg with -f yuv4mpegpipe; raw frames need --raw WxH" if raw is None else None
-            raise PictureError(
-                f"the stream holds no {'y4m' if raw is None else 'raw'} frames: {error}", hint=hint
-            ) from None
-        self._output: Any = None
-        self._last: VideoFrame | None = None
+    def __init__(
+        self, source: BinaryIO, sink: BinaryIO, raw: RawVideo | None = None, *, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self._source, self._sink = source, sink
+        self._has_lines = raw is None
+        header = b""
+        if raw is None:
+            header = source.readline(_LONGEST_LINE)
+            self._width, self._height, self._format, self.notes = _read_header(header)
+        else:
+            self._width, self._height, self._format = raw.width, raw.height, raw_format(raw.pixel_format)
+            self.notes = ()
+        check_size(Path("stdin"), self._width, self._height, max_pixels)
+        self._count = 0
+        self._hand_on(header)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Each frame, (H, W, 3) float32 RGB in [0, 1].
@@ -90,14 +93,27 @@ class FrameStream:
         Raises:
             PictureError: the stream ends within a frame or is damaged.
         """
-        import av
+        form, size = self._format, self._format.samples(self._height, self._width)
+        while True:
+            self._line = self._source.readline(_LONGEST_LINE) if self._has_lines else b""
+            if self._has_lines and not self._line:
+                return
+            if self._has_lines and not re.fullmatch(rb"FRAME( .*)?\n", self._line):
+                raise self._damaged(f"a frame begins with {self._line[:60]!r}")
+            data = self._source.read(size * form.kind.itemsize)
+            if not data and not self._has_lines:
+                return
+            if len(data) < size * form.kind.itemsize:
+                raise self._damaged(f"it ends after {len(data)} of {size * form.kind.itemsize} bytes of a frame")
+            self._samples = np.frombuffer(bytearray(data), form.kind)
+            if (most := int(self._samples.max())) >= 2**form.bits:
+                raise self._damaged(f"a sample is {most}, which {form.bits} bits in the lower end do not hold")
+            self._seen = to_rgb(form.components(self._samples, self._height, self._width), form)
+            self._count += 1
+            yield self._seen
 
-        try:
-            for frame in self._input.decode(video=0):
-                self._last = frame
-                yield to_rgb(frame)
-        except av.FFmpegError as error:
-            raise PictureError(f"the stream of frames is damaged: {error}") from None
+    def _damaged(self, how: str) -> PictureError:
+        return PictureError(f"the stream of frames is damaged after {self._count} whole frames: {how}")
 
     def write(self, pixels: NDArray[np.float32]) -> None:
         """Write the result of the frame read last, and hand it on at once.
@@ -108,34 +124,30 @@ class FrameStream:
         Raises:
             PictureError: the reading end is gone or refuses.
         """
-        like = self._last
-        assert like is not None, "a result without a frame"
-        frame = from_rgb(pixels, like)
-        frame.pts, frame.time_base = like.pts, like.time_base
-        if self._output is None:
-            self._open_output(like)
+        components = self._format.components(self._samples, self._height, self._width)
+        add_change(components, np.clip(pixels, 0, 1) - self._seen, self._format)
+        self._hand_on(self._line + self._samples.tobytes())
+
+    def _hand_on(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
-            for packet in self._stream.encode(frame):
-                self._output.mux(packet)
-            self._sink.flush()
-        except OSError as error:  # FFmpeg's errors of this kind are OSErrors as well
+            while rest:
+                rest = rest[self._sink.write(rest) :]
+        except OSError as error:
             raise PictureError(f"the results cannot be handed on: {error.strerror or error}") from None
 
-    def _open_output(self, like: VideoFrame) -> None:
-        import av
 
-        source = self._input.streams.video[0]
-        self._output = av.open(self._sink, "w", format=self._kind, options={"flush_packets": "1", "strict": "-1"})
-        self._stream = self._output.add_stream("rawvideo", rate=source.average_rate)
-        self._stream.width, self._stream.height = like.width, like.height
-        self._stream.pix_fmt = like.format.name
-        self._stream.codec_context.color_range = like.color_range
-        self._stream.codec_context.colorspace = like.colorspace
-        if source.sample_aspect_ratio:
-            self._stream.sample_aspect_ratio = source.sample_aspect_ratio
-
-    def close(self) -> None:
-        """End both streams."""
-        if self._output is not None:
-            self._output.close()
-        self._input.close()
+def _read_header(line: bytes) -> tuple[int, int, FrameFormat, tuple[str, ...]]:
+    """Width, height, format and remarks of a y4m stream (mjpegtools' yuv4mpeg(5), and FFmpeg's tags X)."""
+    magic, *tags = line.decode("ascii", "replace").rstrip("\n").split(" ")
+    said = {tag[:1]: tag[1:] for tag in tags if tag[:1] != "X"}
+    extra = dict(tag[1:].split("=", 1) for tag in tags if re.match("X.*=", tag))
+    sides = [said.get(side, "") for side in "WH"]
+    if magic != "YUV4MPEG2" or line[-1:] != b"\n" or not all(re.fullmatch(r"[1-9]\d*", side) for side in sides):
+        hint = "y4m comes from ffmpeg with -f yuv4mpegpipe; raw frames need --raw WxH"
+        raise PictureError(f"the stream holds no y4m frames: it begins with {line[:60]!r}", hint=hint)
+    form = y4m_format(said.get("C", extra.get("YSCSS", "420jpeg").lower()), extra.get("COLORRANGE"))
+    if said.get("I") not in _INTERLACED:
+        return int(sides[0]), int(sides[1]), form, ()
+    note = f"the video is interlaced (I{said['I']}): both fields of a frame were restored as one picture"
+    return int(sides[0]), int(sides[1]), form, (note,)
