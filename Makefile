@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= torch,onnx,rtx,train,video,cuda-build,dev
+EXTRAS ?= torch,onnx,rtx,train,cuda-build,dev
 DEMO ?= demo
 JOBS ?= $(shell nproc)
 

@@ -13,7 +13,6 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "rtx": ("tensorrt_rtx", "cuda.bindings"),
     "train": ("lightning_fabric", "tensorboardX"),
-    "video": ("av",),
     "trt": ("tensorrt", "cuda.bindings"),
 }
 """Modules that each extra must bring for this package to use it."""

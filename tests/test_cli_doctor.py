@@ -117,5 +117,5 @@ def test_a_broken_native_library_is_a_problem_with_the_next_step(monkeypatch: py
 def test_extras_that_are_incomplete_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "is_installed", lambda module: module != "onnxscript")
     finding = probe("extras")
-    assert finding.detail == "complete: torch, rtx, train, video, trt; incomplete: onnx"
+    assert finding.detail == "complete: torch, rtx, train, trt; incomplete: onnx"
     assert finding.hint == "pip install 'serpent-restoration[onnx]'"
