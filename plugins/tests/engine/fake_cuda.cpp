@@ -11,8 +11,8 @@
 namespace {
 
 std::map<CUdeviceptr, std::size_t> allocations;
-constexpr int kMaxPitch = 1000;  // 2^31 - 1 in truth: here small pictures have planes and batches beyond it
-int contexts = 0;                // pushed and not popped: calls that need a context find out where there is none
+constexpr int kMaxPitch = 100;  // 2^31 - 1 in truth: here small pictures have planes, and even rows, beyond it
+int contexts = 0;               // pushed and not popped: calls that need a context find out where there is none
 
 bool on_device(CUdeviceptr address) {
   const auto next = allocations.upper_bound(address);
