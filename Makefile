@@ -20,10 +20,10 @@ PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow soak test-native test-cuda-build gpu-check lint format clean
+.PHONY: help venv demo test test-slow soak test-native test-aarch64 test-cuda-build gpu-check lint format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make the virtual environment and install the project into it, editable
 
@@ -66,7 +66,16 @@ soak: $(STAMP) ## Run the reliability tests in full: tens of minutes
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel $(JOBS)
-	PATH="$(abspath $(BIN)):$$PATH" ctest --test-dir build --output-on-failure
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/test_native_build.py --native-build build
+
+test-aarch64: export PATH := $(abspath $(BIN)):$(PATH)
+test-aarch64: ## Cross-compile the native library for 64-bit ARM and run its C tests under emulation
+	@for program in cmake aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$program >/dev/null || { \
+		echo "error: $$program is missing; apt-get install cmake g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }; done
+	cmake -S . -B build/aarch64 --toolchain cmake/aarch64.cmake -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON \
+		-DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+	cmake --build build/aarch64 --parallel $(JOBS)
+	ctest --test-dir build/aarch64 --no-tests=error --output-on-failure
 
 test-cuda-build: $(STAMP) ## Compile the CUDA kernels for all architectures and check the result; needs no GPU
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSERPENT_CUDA=AUTO -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \

@@ -88,6 +88,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", default="0.05", help="share of the full counts that the reliability tests run")
     parser.addoption("--figures", type=Path, metavar="FILE", help="write what tests measured, with machine and date")
     parser.addoption(
+        "--native-build",
+        type=Path,
+        metavar="FOLDER",
+        help="a finished CMake build with the C tests, for the tests that run them",
+    )
+    parser.addoption(
         "--cuda-build",
         type=Path,
         metavar="FOLDER",

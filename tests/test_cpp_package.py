@@ -96,6 +96,12 @@ def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: P
     restored = crop(network(image).transpose(0, 2, 3, 1), 37, 21)[0]
     assert (np.asarray(Image.open(result)) == np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)).all()
 
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    answer = subprocess.run([program, plan, picture, folder], env=environment, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (1, f"error: {folder}: Is a directory\n")
+    assert not list(tmp_path.glob("*.part"))
+
     Image.fromarray(levels.repeat(3, axis=0)).save(picture)
     answer = subprocess.run([program, plan, picture, result], env=environment, capture_output=True, text=True)
     assert answer.returncode == 1

@@ -51,7 +51,7 @@ def test_a_missing_barrier_is_noticed(twin: Twin, name: str) -> None:
     for words in commands(twin, backward_first=BARRIERS[name].startswith("backward")):
         result = twin.run(program, *words, "runs=1")
         if result.returncode != 0:
-            race = result.returncode == 66 and "ThreadSanitizer" in result.stderr
+            race = result.returncode == 66 and "WARNING: ThreadSanitizer: data race" in result.stderr
             wrong = result.returncode == 1 and "WRONG" in result.stdout
             fault = result.returncode == 2 and "failure 4: block" in result.stdout
             assert race or wrong or fault, f"{program} {' '.join(words)}\n{result.stdout}{result.stderr}"

@@ -36,6 +36,6 @@ def test_the_files_and_folders_that_contributing_names_exist() -> None:
 
 
 def test_every_make_target_that_contributing_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z-]+)\b", (ROOT / "CONTRIBUTING.md").read_text()))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z0-9-]+)\b", (ROOT / "CONTRIBUTING.md").read_text()))
     assert {"test", "lint"} <= named <= targets

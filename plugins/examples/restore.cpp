@@ -11,6 +11,7 @@
 #include <serpent/engine.hpp>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 namespace {
@@ -65,7 +66,12 @@ void write_png(const std::string& path, const Picture& picture) {
     std::remove(aside.c_str());
     fail(path, image);
   }
-  std::filesystem::rename(aside, path);
+  std::error_code error;
+  std::filesystem::rename(aside, path, error);
+  if (error) {
+    std::remove(aside.c_str());
+    throw std::runtime_error(path + ": " + error.message());
+  }
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ serpent_status serpent_scan_backward_cuda(const serpent_scan_shape* shape, const
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_gradients(*shape, tensors, gradients);
-    serpent::check_cuda_alignment(*shape, *tensors);
+    serpent::check_cuda_alignment(*shape, *tensors, *gradients);
     check_workspace(workspace, workspace_bytes, serpent::backward_workspace_bytes(*shape));
     serpent::scan_backward_cuda(*shape, *tensors, *gradients, workspace, stream);
   });

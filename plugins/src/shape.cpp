@@ -42,6 +42,26 @@ void check_inputs(const serpent_scan_tensors* tensors) {
                   {"D_skip", tensors->D_skip}});
 }
 
+constexpr uintptr_t kWeightBytes = 4;  // of an element of the weights of a CUDA scan, always f32
+
+uintptr_t element_bytes(const serpent_scan_shape& shape) { return shape.dtype == SERPENT_DTYPE_F32 ? 4 : 2; }
+
+void check_aligned(std::initializer_list<Named> arguments, uintptr_t bytes) {
+  for (const Named& argument : arguments) {
+    if (reinterpret_cast<uintptr_t>(argument.pointer) % bytes != 0) {
+      fail(SERPENT_STATUS_INVALID_ARGUMENT,
+           std::string(argument.name) + " is not aligned to its elements of " + std::to_string(bytes) + " bytes");
+    }
+  }
+}
+
+void check_input_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors) {
+  check_aligned({{"x", tensors.x}, {"x_dbl", tensors.x_dbl}}, element_bytes(shape));
+  check_aligned(
+      {{"dt_weight", tensors.dt_weight}, {"dt_bias", tensors.dt_bias}, {"A", tensors.A}, {"D_skip", tensors.D_skip}},
+      kWeightBytes);
+}
+
 }  // namespace
 
 void check_shape(const serpent_scan_shape* shape, int64_t max_state, int64_t max_dt_rank) {
@@ -87,20 +107,20 @@ void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* 
 }
 
 void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors) {
-  const uintptr_t element = shape.dtype == SERPENT_DTYPE_F32 ? 4 : 2;
-  struct Aligned {
-    Named argument;
-    uintptr_t bytes;
-  };
-  for (const Aligned& aligned :
-       {Aligned{{"x", tensors.x}, element}, Aligned{{"x_dbl", tensors.x_dbl}, element},
-        Aligned{{"dt_weight", tensors.dt_weight}, 4}, Aligned{{"dt_bias", tensors.dt_bias}, 4},
-        Aligned{{"A", tensors.A}, 4}, Aligned{{"D_skip", tensors.D_skip}, 4}, Aligned{{"y", tensors.y}, element}}) {
-    if (reinterpret_cast<uintptr_t>(aligned.argument.pointer) % aligned.bytes != 0) {
-      fail(SERPENT_STATUS_INVALID_ARGUMENT, std::string(aligned.argument.name) + " is not aligned to its elements of " +
-                                                std::to_string(aligned.bytes) + " bytes");
-    }
-  }
+  check_input_alignment(shape, tensors);
+  check_aligned({{"y", tensors.y}}, element_bytes(shape));
+}
+
+void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
+                          const serpent_scan_gradients& gradients) {
+  check_input_alignment(shape, tensors);
+  check_aligned({{"grad_y", gradients.grad_y}, {"grad_x", gradients.grad_x}, {"grad_x_dbl", gradients.grad_x_dbl}},
+                element_bytes(shape));
+  check_aligned({{"grad_dt_weight", gradients.grad_dt_weight},
+                 {"grad_dt_bias", gradients.grad_dt_bias},
+                 {"grad_A", gradients.grad_A},
+                 {"grad_D_skip", gradients.grad_D_skip}},
+                kWeightBytes);
 }
 
 void check_gradients(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors,

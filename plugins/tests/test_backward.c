@@ -134,6 +134,42 @@ static void test_refusals(void) {
   expect_refusal(&shape, &tensors, &holed_gradients, 1, "grad_A is NULL");
 }
 
+/* Without kernels, so that what is refused first is what stands between a caller and a fault on a GPU. */
+static void test_cuda_is_refused_without_kernels(void) {
+  static const char* const names[] = {"grad_y",       "grad_x", "grad_x_dbl", "grad_dt_weight",
+                                      "grad_dt_bias", "grad_A", "grad_D_skip"};
+  const float in[16] = {0.0F};
+  float out[16];
+  const void* pointers[7];
+  const serpent_scan_tensors tensors = {in, in, in, in, in, in, (char*)out + 2}; /* y is not read */
+  const serpent_scan_shape shape = {1, 1, 1, 1, 1, 1, SERPENT_DTYPE_F32};
+  _Alignas(256) char workspace[4096] = {0}; /* never touched: only its claimed size matters here */
+  uint64_t bytes = 0;
+  int wrong;
+  if (serpent_has_cuda()) {
+    return;
+  }
+  CHECK(serpent_scan_backward_workspace_size(&shape, &bytes, NULL) == SERPENT_STATUS_OK);
+  for (wrong = 0; wrong <= 7; ++wrong) { /* 7: none */
+    serpent_scan_gradients gradients = {in, out, out, out, out, out, out};
+    serpent_error error = {{0}};
+    serpent_status status;
+    char message[80] = "this native library was built without CUDA kernels";
+    (void)memcpy(pointers, &gradients, sizeof pointers);
+    if (wrong < 7) {
+      pointers[wrong] = (const char*)pointers[wrong] + 2;
+      (void)snprintf(message, sizeof message, "%s is not aligned to its elements of 4 bytes", names[wrong]);
+    }
+    (void)memcpy(&gradients, pointers, sizeof pointers);
+    status = serpent_scan_backward_cuda(&shape, &tensors, &gradients, workspace, bytes, NULL, &error);
+    CHECK(status == (wrong < 7 ? SERPENT_STATUS_INVALID_ARGUMENT : SERPENT_STATUS_UNSUPPORTED));
+    if (strcmp(error.message, message) != 0) {
+      (void)fprintf(stderr, "the message is \"%s\", not \"%s\"\n", error.message, message);
+      ++failures;
+    }
+  }
+}
+
 int main(void) {
   test_one_pixel();
   test_two_pixels(1, 2, 1);
@@ -141,6 +177,7 @@ int main(void) {
   test_two_pixels(1, 2, 3);
   test_empty_batch();
   test_refusals();
+  test_cuda_is_refused_without_kernels();
   if (failures == 0) {
     (void)printf("all checks passed\n");
   }

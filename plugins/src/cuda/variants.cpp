@@ -24,8 +24,14 @@ namespace {
 //   n22-narrow       16          10.7          15.4          9.1
 //   n43-narrow        8          11.0          15.9          9.1
 //
-// So the narrow ones pay where the others would leave more than half of the places for warps empty, and the single ones
-// where they spare launches of a few microseconds each without leaving multiprocessors empty.
+// So a wide kernel (n22, n43) is best where it need not cut the picture into chunks, which costs a pass of scan_states.
+// The narrow ones pay where the others would leave more than half of the places for warps empty. A single launch is
+// chosen for N 22 and 43 at up to kSingleTokens pixels, where its tiles of channels are at least as many as the
+// multiprocessors and the wide kernel in one chunk would not keep them busy: then it issues less than the kernels with
+// chunks do, and is one launch rather than four. So with 132 multiprocessors nothing of the network is a single launch
+// at batch 1: the 64 tiles of N 43 would leave half of them idle, which costs 20 us and more at 512 x 512 (counted as
+// above, at 1.8 GHz) where at most three launches, some 9 us, are saved. All of this awaits a measurement;
+// plugins/tests/test_variants.cpp has what is chosen.
 constexpr std::array kVariants = {
     VariantInfo{"n22-single", ScanKernels::k22Narrow, ScanForm::kSingle, 22, 8, false},
     VariantInfo{"n43-single", ScanKernels::k43Narrow, ScanForm::kSingle, 43, 16, false},
@@ -62,11 +68,26 @@ int64_t warps_of(const VariantInfo& variant, const serpent_scan_shape& shape, in
   return tiles_of(variant, shape) * kDirections * quotient_up(shape.height * shape.width, chunk_tokens);
 }
 
+// Of the multiprocessor with the most warps, which is the last to finish.
+bool busy(int64_t warps, int64_t multiprocessors) { return quotient_up(warps, multiprocessors) >= kBusyWarps; }
+
+bool busy_in_one_chunk(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
+  return busy(warps_of(variant, shape, shape.height * shape.width), multiprocessors);
+}
+
+// The first kernel with chunks that takes the shape.
+const VariantInfo& widest(const serpent_scan_shape& shape) {
+  return *std::ranges::find_if(kVariants, [&](const VariantInfo& variant) {
+    return variant.form == ScanForm::kChunks && takes(variant, shape);
+  });
+}
+
 bool fills(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
   if (variant.form == ScanForm::kSingle) {
-    return shape.height * shape.width <= kSingleTokens && tiles_of(variant, shape) >= multiprocessors;
+    return shape.height * shape.width <= kSingleTokens && tiles_of(variant, shape) >= multiprocessors &&
+           !busy_in_one_chunk(widest(shape), shape, multiprocessors);
   }
-  return warps_of(variant, shape, kScanChunkTokens) >= kBusyWarps * multiprocessors;
+  return busy(warps_of(variant, shape, kScanChunkTokens), multiprocessors);
 }
 
 // The first that fills the GPU, or the last, which has the most warps; one that takes any shape where no other does.
@@ -101,13 +122,16 @@ const VariantInfo& named(const std::string& name, const serpent_scan_shape& shap
   fail(SERPENT_STATUS_INVALID_ARGUMENT, "'" + name + "' is no CUDA variant; SERPENT_CUDA_VARIANT may be " + names);
 }
 
-// All chunks run at once if the shortest that the workspace allows are not too many for that, nor the longest too few.
+// One chunk, which spares a pass, where that keeps the GPU busy. Else all chunks run at once if the shortest that the
+// workspace allows are not too many for that. None is longer than kMaxChunkTokens.
 int64_t chunk_length(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
   if (variant.form == ScanForm::kSingle) {
     return shape.height * shape.width;
   }
   const int64_t tokens = shape.height * shape.width;
-  const int64_t chunks = kResidentWarps * multiprocessors / warps_of(variant, shape, tokens);
+  const int64_t chunks = busy_in_one_chunk(variant, shape, multiprocessors)
+                             ? 1
+                             : kResidentWarps * multiprocessors / warps_of(variant, shape, tokens);
   const int64_t length = quotient_up(quotient_up(tokens, std::max<int64_t>(chunks, 1)), kChunkStep) * kChunkStep;
   return std::clamp(length, kScanChunkTokens, kMaxChunkTokens);
 }

@@ -11,7 +11,8 @@
 namespace {
 
 std::map<CUdeviceptr, std::size_t> allocations;
-int contexts = 0;  // pushed and not popped: calls that need a context find out where there is none
+constexpr int kMaxPitch = 100;  // 2^31 - 1 in truth: here small pictures have planes, and even rows, beyond it
+int contexts = 0;               // pushed and not popped: calls that need a context find out where there is none
 
 bool on_device(CUdeviceptr address) {
   const auto next = allocations.upper_bound(address);
@@ -44,8 +45,19 @@ FAKE cuDeviceGetName(char* name, int size, CUdevice) {
   return CUDA_SUCCESS;
 }
 FAKE cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
-  *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 8 : 9;
-  return CUDA_SUCCESS;
+  switch (which) {
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+      *value = 8;
+      return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+      *value = 9;
+      return CUDA_SUCCESS;
+    case CU_DEVICE_ATTRIBUTE_MAX_PITCH:
+      *value = kMaxPitch;
+      return CUDA_SUCCESS;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
+  }
 }
 FAKE cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   *context = reinterpret_cast<CUcontext>(&contexts);
@@ -86,7 +98,7 @@ FAKE cuMemcpy2DAsync(const CUDA_MEMCPY2D* copy, CUstream) {
   const char* source = place(copy->srcMemoryType, copy->srcHost, copy->srcDevice);
   char* target = place(copy->dstMemoryType, copy->dstHost, copy->dstDevice);
   if (source == nullptr || target == nullptr || copy->srcPitch < copy->WidthInBytes ||
-      copy->dstPitch < copy->WidthInBytes) {
+      copy->dstPitch < copy->WidthInBytes || std::max(copy->srcPitch, copy->dstPitch) > kMaxPitch) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   for (std::size_t row = 0; row < copy->Height; ++row) {

@@ -196,24 +196,46 @@ serpent_engine_status locate(serpent_adapter_runtime* runtime, const void* addre
   });
 }
 
+void copy_block(const CudaDriver& cuda, const serpent_adapter_copy& block, void* stream) {
+  const bool from_host = block.direction == SERPENT_ADAPTER_TO_DEVICE;
+  const bool to_host = block.direction == SERPENT_ADAPTER_TO_HOST;
+  CUDA_MEMCPY2D what = {};
+  what.srcMemoryType = from_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+  what.srcHost = from_host ? block.source : nullptr;
+  what.srcDevice = from_host ? 0 : reinterpret_cast<CUdeviceptr>(block.source);
+  what.srcPitch = block.source_pitch;
+  what.dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+  what.dstHost = to_host ? block.target : nullptr;
+  what.dstDevice = to_host ? 0 : reinterpret_cast<CUdeviceptr>(block.target);
+  what.dstPitch = block.target_pitch;
+  what.WidthInBytes = block.width;
+  what.Height = block.rows;
+  cuda.check(cuda.copy(&what, static_cast<CUstream>(stream)), "cuMemcpy2DAsync");
+}
+
 serpent_engine_status copy(serpent_adapter_runtime* runtime, const serpent_adapter_copy* piece, void* stream,
                            serpent_engine_error* error) {
   return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    const bool from_host = piece->direction == SERPENT_ADAPTER_TO_DEVICE;
-    const bool to_host = piece->direction == SERPENT_ADAPTER_TO_HOST;
-    CUDA_MEMCPY2D what = {};
-    what.srcMemoryType = from_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-    what.srcHost = from_host ? piece->source : nullptr;
-    what.srcDevice = from_host ? 0 : reinterpret_cast<CUdeviceptr>(piece->source);
-    what.srcPitch = piece->source_pitch;
-    what.dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-    what.dstHost = to_host ? piece->target : nullptr;
-    what.dstDevice = to_host ? 0 : reinterpret_cast<CUdeviceptr>(piece->target);
-    what.dstPitch = piece->target_pitch;
-    what.WidthInBytes = piece->width;
-    what.Height = piece->rows;
-    runtime->cuda.check(runtime->cuda.copy(&what, static_cast<CUstream>(stream)), "cuMemcpy2DAsync");
+    const CudaDriver& cuda = runtime->cuda;
+    const CudaDriver::Scope current(cuda);
+    const auto most = static_cast<uint64_t>(cuda.attribute(CU_DEVICE_ATTRIBUTE_MAX_PITCH));
+    if (std::max(piece->source_pitch, piece->target_pitch) <= most) {
+      copy_block(cuda, *piece, stream);
+      return;
+    }
+    // Rows further apart than a copy may have them, as the planes of a picture of 2 GiB each are: one by one, and in
+    // parts where a row itself is longer.
+    for (uint64_t row = 0; row < piece->rows; ++row) {
+      for (uint64_t start = 0; start < piece->width; start += most) {
+        serpent_adapter_copy part = *piece;
+        part.source = static_cast<const char*>(piece->source) + row * piece->source_pitch + start;
+        part.target = static_cast<char*>(piece->target) + row * piece->target_pitch + start;
+        part.width = std::min(most, piece->width - start);
+        part.source_pitch = part.target_pitch = part.width;
+        part.rows = 1;
+        copy_block(cuda, part, stream);
+      }
+    }
   });
 }
 
