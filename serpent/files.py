@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import stat
@@ -12,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from serpent.errors import ModelFileError, SerpentError, UsageError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def sha256_file(path: Path) -> str:
@@ -89,11 +93,14 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise SerpentError(f"cannot write {path}: {error.strerror or error}", hint="choose another folder") from None
     finally:
         aside.unlink(missing_ok=True)
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder; those still being written stay."""
+    if fcntl is None:
+        return
     try:
         found = list(folder.glob(f".*{_ASIDE}*"))
     except OSError:  # whoever writes there will be told
@@ -115,10 +122,13 @@ def _written_through(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _locked_aside(path: Path) -> tuple[int, Path]:
+def _locked_aside(path: Path) -> tuple[int | None, Path]:
     """An empty file beside ``path``, and the descriptor that keeps :func:`remove_abandoned` from it."""
     while True:
         lock, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}{_ASIDE}", suffix=path.suffix, dir=path.parent)
+        if fcntl is None:
+            os.close(lock)  # Windows replaces no file that is open
+            return None, Path(name)
         with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed there either
             fcntl.flock(lock, fcntl.LOCK_EX)
         if (aside := Path(name)).exists():
@@ -136,6 +146,6 @@ def _hand_on_mode(path: Path, aside: Path) -> None:
         aside.chmod(0o666 & ~umask)
         return
     for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # Windows has no such function
             os.chown(aside, owner, group)
     aside.chmod(stat.S_IMODE(old.st_mode))  # after chown(), which clears bits of it

@@ -144,3 +144,12 @@ def test_without_locks_files_are_written_and_nothing_is_removed(
         assert aside.exists()
     remove_abandoned(tmp_path / "absent")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_system_without_fcntl_and_owners_writes_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serpent.files.fcntl", None)
+    monkeypatch.delattr(os, "chown")
+    write(tmp_path / "a.png", b"old")
+    write(tmp_path / "a.png")
+    remove_abandoned(tmp_path)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"new")]
