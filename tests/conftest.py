@@ -6,6 +6,7 @@ import ctypes.util
 import importlib.util
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from serpent.errors import NativeLibraryError
 from serpent.runtime.plugin_library import plugin_library
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exported import Exported
 
 
@@ -55,6 +58,14 @@ _MISSING = {
     "plugin": _missing_plugin,
     "browser": _missing_browser,
 }
+
+
+@pytest.fixture(autouse=True)
+def _compiled_programs_end_with_their_test() -> Iterator[None]:
+    # PyTorch remembers each function's sizes: a second size, met in another test, would be compiled as a variable.
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture(scope="session")
