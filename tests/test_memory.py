@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -44,6 +45,27 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     def make(variant: str) -> Path:
         path = tmp_path_factory.mktemp("memory") / f"{variant}.safetensors"
         serpent.save_model(serpent.create_model(variant, seed=0), path)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def file_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """ONNX files, each traced once."""
+    from serpent.runtime.onnx_file import serialize
+    from serpent_export.canonical import add_metadata, finish
+    from serpent_export.tracing import trace
+
+    @functools.cache
+    def make(variant: str) -> Path:
+        model = serpent.create_model(variant, seed=0)
+        sides = parse_profile(model.config, "64:256:4096")
+        graph = finish(trace(model, sides, "fp32"), name="memory")
+        fields = {"config": json.dumps(model.config.to_dict()), "profile": json.dumps(sides.to_dict())}
+        add_metadata(graph, {**fields, "task": "deblur", "precision": "fp32", "weights": "untrained"})
+        path = tmp_path_factory.mktemp("memory") / f"{variant}.onnx"
+        path.write_bytes(serialize(graph))
         return path
 
     return make
@@ -94,20 +116,9 @@ def test_pytorch_takes_what_was_predicted_at_any_size(
     ],
 )
 def test_onnx_runtime_takes_what_was_predicted(
-    tmp_path: Path, variant: str, sizes: str, options: tuple[str, ...]
+    file_of: Callable[[str], Path], variant: str, sizes: str, options: tuple[str, ...]
 ) -> None:
-    from serpent.runtime.onnx_file import serialize
-    from serpent_export.canonical import add_metadata, finish
-    from serpent_export.tracing import trace
-
-    model = serpent.create_model(variant, seed=0)
-    sides = parse_profile(model.config, "64:256:4096")
-    graph = finish(trace(model, sides, "fp32"), name="memory")
-    fields = {"config": json.dumps(model.config.to_dict()), "profile": json.dumps(sides.to_dict())}
-    add_metadata(graph, {**fields, "task": "deblur", "precision": "fp32", "weights": "untrained"})
-    path = tmp_path / f"{variant}.onnx"
-    path.write_bytes(serialize(graph))
-    check(path, sizes, *options)
+    check(file_of(variant), sizes, *options)
 
 
 def test_the_tensors_of_a_run_grow_with_the_pixels() -> None:
