@@ -198,6 +198,21 @@ def test_colours_that_a_png_says_without_a_profile_are_named(
     assert read_picture(tmp_path / "a.png").notes == ()
 
 
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "named"), [(1, 13, None), (2, 2, None), (9, 16, "9/16"), (12, 13, "12/13")]
+)
+def test_colours_that_an_avif_says_without_a_profile_are_named(
+    tmp_path: Path, primaries: int, transfer: int, named: str | None
+) -> None:
+    write_picture(tmp_path / "a.avif", picture(8, metadata=Metadata()), encoding=Encoding(lossless=True))
+    data = (tmp_path / "a.avif").read_bytes()
+    box = b"colrnclx" + struct.pack(">HH", 1, 13)  # libheif says so where nothing is lost
+    assert data.count(box) == 1
+    (tmp_path / "a.avif").write_bytes(data.replace(box, b"colrnclx" + struct.pack(">HH", primaries, transfer)))
+    expected = () if named is None else (f"a.avif: not kept: colours that its nclx box ({named}) say (taken for sRGB)",)
+    assert read_picture(tmp_path / "a.avif").notes == expected
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_xmp_and_resolution_turn_with_the_picture(tmp_path: Path, orientation: int) -> None:
     said = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="%d" xmp:Rating="6"/></x:xmpmeta>'

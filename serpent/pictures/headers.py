@@ -77,6 +77,15 @@ def png_colours(data: bytes) -> list[str]:
     return found
 
 
+def avif_colours(data: bytes) -> list[str]:
+    """Other colours than sRGB's that an AVIF file says in a box of numbers (ISO/IEC 23008-12: colr, nclx)."""
+    at = data.find(b"colrnclx") + 8
+    if at < 8 or len(data) < at + 4:
+        return []
+    primaries, transfer = struct.unpack_from(">HH", data, at)  # ITU-T H.273; 2 is: not said
+    return [] if primaries in (1, 2) and transfer in (2, 13) else [f"nclx box ({primaries}/{transfer})"]
+
+
 def tiff_exif(data: bytes) -> bytes | None:
     """The EXIF block of a TIFF file, as other formats hold it, if the file has such tags.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH
-from serpent.pictures.headers import UnreadableHeaderError, comment, png_colours, tiff_exif
+from serpent.pictures.headers import UnreadableHeaderError, avif_colours, comment, png_colours, tiff_exif
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
 
@@ -196,7 +196,8 @@ def _metadata(image: Image, fields: set[str], data: bytes, lost: list[str]) -> M
             exif = tiff_exif(data)
         except UnreadableHeaderError:
             lost.append("EXIF (damaged)")
-    if loader.startswith("png") and "icc-profile-data" not in fields and (named := png_colours(data)):
+    said = {"png": png_colours, "hei": avif_colours}.get(loader[:3])
+    if said is not None and "icc-profile-data" not in fields and (named := said(data)):
         lost.append(f"colours that its {' and '.join(named)} say (taken for sRGB)")
     text = _png_text(image, fields, lost)
     if loader.startswith(("jpeg", "gif")) and (remark := comment(data)) is not None:
