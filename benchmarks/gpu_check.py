@@ -259,7 +259,8 @@ def run(
     command: list[str], limit_s: float, *, quiet: bool = False, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository with the library just built; its output goes to the terminal unless quiet."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SERPENT_LIBRARY": str(LIBRARY), **variables}
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # torch itself may lie in one of the caller's
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "SERPENT_LIBRARY": str(LIBRARY), **variables}
     pipe = subprocess.PIPE if quiet else None
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         try:

@@ -249,3 +249,13 @@ except KeyboardInterrupt:
 """
     assert script.run([sys.executable, "-c", program], 5).returncode == 124
     assert report.read_text() == "found so far"
+
+
+def test_packages_that_only_pythonpath_leads_to_are_found(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "found_there.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    code = f"import sys, found_there; sys.exit({str(tmp_path)!r} not in sys.path)"
+    assert script.run([sys.executable, "-c", code], 60).returncode == 0
