@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ BUDGET_S = 460.0
 BENCHMARK_S = 90.0
 """Kept for the benchmark, whatever the steps before it take."""
 GRACE_S = 20.0
-"""After which a benchmark that should have ended is stopped."""
+"""After which a command that should have ended is stopped."""
 
 # Asked of a process of its own: this one stays free of torch, and of the memory that its CUDA context takes.
 SURVEY = """
@@ -258,14 +259,29 @@ def run(
     command: list[str], limit_s: float, *, quiet: bool = False, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the repository with the library just built; its output goes to the terminal unless quiet."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SERPENT_LIBRARY": str(LIBRARY), **variables}
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # torch itself may lie in one of the caller's
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "SERPENT_LIBRARY": str(LIBRARY), **variables}
+    pipe = subprocess.PIPE if quiet else None
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            said, complained = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            print(f"stopped after {limit_s:.0f} s: {' '.join(command)}", file=sys.stderr)
+            interrupt(process)
+            return subprocess.CompletedProcess(command, 124, "", "")
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complained)
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """End a command as Ctrl-C would: pytest then ends its own children and writes the report of what has run."""
+    process.send_signal(signal.SIGINT)
     try:
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=quiet, text=True, timeout=limit_s, check=False
-        )
+        process.communicate(timeout=GRACE_S)
     except subprocess.TimeoutExpired:
-        print(f"stopped after {limit_s:.0f} s: {' '.join(command)}", file=sys.stderr)
-        return subprocess.CompletedProcess(command, 124, "", "")
+        process.kill()
 
 
 def checked(command: list[str]) -> str:

@@ -280,6 +280,20 @@ def test_a_time_limit_is_stated(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "not measured (time limit)" in printed.out
 
 
+def test_what_takes_long_to_begin_is_not_begun_shortly_before_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    quick = ["--boundaries", "core", "--threads", "1", "--repeats", "1", "--min-time", "0", "--warm-up", "0"]
+    limit = str(bench_scan.LATE_S)
+    bench_scan.main(
+        ["--shapes", TINY, "--rows", "serpent,reference", *quick, "--time-limit", limit, "--json", str(path)]
+    )
+    results = json.loads(path.read_text())["results"]
+    assert {
+        result["status"] for result in results if result["row"] == "serpent" and result["variant"] == "portable"
+    } == {"measured"}
+    assert [result["reason"] for result in results if result["row"] == "reference"] == ["time limit"]
+
+
 def test_a_wrong_kernel_fails_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = Row("serpent", lambda *inputs: selective_scan_2d(*inputs) * 1.01, peer=False)
     monkeypatch.setattr(bench_scan, "rows_for", lambda *_: [wrong])

@@ -142,6 +142,18 @@ def test_a_dense_array_may_give_its_strides() -> None:
     assert view_of(CudaArray(tensor.address, strides=(96, 32, 16, 4)), "image", device, 0).address == tensor.address
 
 
+@pytest.mark.parametrize("values", [np.zeros((1, 3, 0, 16), np.float32), np.zeros((0, 3, 8, 8), np.float32)])
+def test_a_tensor_without_elements_is_dense_whatever_its_strides(values: Any) -> None:
+    class Empty:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+        def __dlpack__(self, **_: Any) -> Any:
+            return torch.from_numpy(values).clone().__dlpack__()
+
+    assert view_of(Empty(), "image", HostDevice(), 0).shape == values.shape
+
+
 def test_another_gpu_and_a_copy_are_refused() -> None:
     here, there = HostDevice(0), HostDevice(1)
     with pytest.raises(ArgumentError, match="image lies on cuda:1; the session runs on cuda:0"):

@@ -235,3 +235,27 @@ def test_a_command_that_takes_too_long_is_stopped(script: ModuleType, capsys: py
     finished = script.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
     assert finished.returncode == 124
     assert capsys.readouterr().err.startswith("stopped after 0 s:")
+
+
+def test_a_stopped_command_may_still_write_what_it_has_found(script: ModuleType, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    program = f"""
+import time
+from pathlib import Path
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    Path({str(report)!r}).write_text("found so far")
+"""
+    assert script.run([sys.executable, "-c", program], 5).returncode == 124
+    assert report.read_text() == "found so far"
+
+
+def test_packages_that_only_pythonpath_leads_to_are_found(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "found_there.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    code = f"import sys, found_there; sys.exit({str(tmp_path)!r} not in sys.path)"
+    assert script.run([sys.executable, "-c", code], 60).returncode == 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scan_cases import DTYPES, NAMES, Sizes, arguments, assert_as_good_as_same_precision, problem, relative
 from serpent.errors import ArgumentError
@@ -44,6 +48,20 @@ def test_gradients_are_those_of_the_oracle() -> None:
         results.append(torch.autograd.grad(scan(*leaves).square().sum(), leaves))
     for name, ours, truth in zip(NAMES, *results, strict=True):
         assert relative(ours - truth, truth) <= 1e-13, name
+
+
+class _NothingOnTheCpu(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, result)):
+            assert not isinstance(tensor, torch.Tensor) or tensor.device.type != "cpu", f"{func} on the CPU"
+        return result
+
+
+def test_nothing_is_copied_from_the_cpu_which_no_cuda_graph_can_hold() -> None:
+    inputs = [tensor.to("meta") for tensor in arguments(ODD, torch.float32)]
+    with _NothingOnTheCpu():
+        assert selective_scan_2d_chunked(*inputs).device.type == "meta"
 
 
 def test_an_empty_batch_gives_an_empty_result() -> None:

@@ -146,6 +146,8 @@ def _from_cuda_array(tensor: Any, name: str, device: Device, stream: int) -> tup
 
 
 def _is_dense(shape: Shape, strides: Shape) -> bool:
+    if 0 in shape:
+        return True  # of no element; libraries give such strides as they like
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:

@@ -45,7 +45,7 @@ def selective_scan_2d_chunked(
         raise ArgumentError(f"chunk is {chunk}; expected at least 1")
     sizes = check_arguments(x, x_dbl, dt_weight, dt_bias, A, D_skip)
     batch, tokens, channels = sizes.batch, sizes.height * sizes.width, sizes.channels
-    order = scan_order(sizes.height, sizes.width).to(x.device)
+    order = scan_order(sizes.height, sizes.width, x.device)
     directions = torch.arange(4, device=x.device)[:, None]
 
     pixels = x.to(A.dtype).reshape(batch, tokens, channels)

@@ -12,7 +12,7 @@ from serpent.scan import launch
 from serpent.scan.contract import check_arguments, check_device, check_gradient
 
 
-@torch.library.custom_op("serpent::selective_scan_2d", mutates_args=(), tags=torch.Tag.needs_exact_strides)
+@torch.library.custom_op("serpent::selective_scan_2d", mutates_args=(), tags=(torch.Tag.needs_exact_strides,))
 def selective_scan_2d(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
 ) -> Tensor:
@@ -49,7 +49,7 @@ def selective_scan_2d(
     return launch.scan((x, x_dbl, dt_weight, dt_bias, A, D_skip))
 
 
-@torch.library.custom_op("serpent::selective_scan_2d_backward", mutates_args=(), tags=torch.Tag.needs_exact_strides)
+@torch.library.custom_op("serpent::selective_scan_2d_backward", mutates_args=(), tags=(torch.Tag.needs_exact_strides,))
 def selective_scan_2d_backward(
     grad_y: Tensor, x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

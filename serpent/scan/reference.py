@@ -8,13 +8,14 @@ from torch import Tensor
 from serpent.scan.contract import check_arguments
 
 
-def scan_order(height: int, width: int) -> Tensor:
+def scan_order(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """Pixels in the order each direction visits them.
 
     Returns:
-        (4, H * W) int64 indices into the row-major pixels: row-major, column-major, and their reverses.
+        (4, H * W) int64 indices into the row-major pixels: row-major, column-major, and their reverses. They are made
+        on ``device``, not copied to it, which could not be captured into a CUDA graph.
     """
-    rows = torch.arange(height * width).reshape(height, width)
+    rows = torch.arange(height * width, device=device).reshape(height, width)
     forward = torch.stack([rows.flatten(), rows.T.flatten()])
     return torch.cat([forward, forward.flip(1)])
 
@@ -48,7 +49,7 @@ def selective_scan_2d_reference(
     """
     sizes = check_arguments(x, x_dbl, dt_weight, dt_bias, A, D_skip)
     batch, tokens, channels = sizes.batch, sizes.height * sizes.width, sizes.channels
-    order = scan_order(sizes.height, sizes.width).to(x.device)
+    order = scan_order(sizes.height, sizes.width, x.device)
     directions = torch.arange(4, device=x.device)[:, None]
 
     pixels = x.to(A.dtype).reshape(batch, tokens, channels)
