@@ -88,7 +88,7 @@ def infer(
 ) -> int:
     """Restore PICTURES with MODEL.
 
-    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT). PICTURES are
+    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime), a .plan (TensorRT), or B, L or H for the weights that ship. PICTURES are
     files, folders (with all below them) and patterns, or - for video frames (y4m) from stdin to stdout. A picture of
     any size is taken: one smaller than the model's size is padded, a larger one goes through in overlapping, blended
     tiles.
