@@ -165,6 +165,14 @@ def _dropped(picture: Picture, target: Format, depth: int, *, gray: bool, encodi
         yield f"{'float' if picture.bits == FLOAT_DEPTH else f'{picture.bits}-bit'} samples (written with {depth} bits)"
     if picture.alpha is not None and not target.alpha:
         yield "transparency (put on white)"
+    asked = {
+        "quality": encoding.quality,
+        "subsampling": encoding.subsampling,
+        "lossless" if encoding.lossless else "lossy": encoding.lossless,
+    }
+    for name, value in asked.items():
+        if value is not None and name not in target.choices:
+            yield f"{name if isinstance(value, bool) else f'{name} {value}'} (it has no such choice)"
     if encoding.strip:
         return
     metadata = picture.metadata
