@@ -15,7 +15,7 @@ import click
 from serpent_cli.comparison import Against
 from serpent_cli.console import activity, show_json
 from serpent_cli.memory_lines import MemoryLines
-from serpent_cli.options import json_option, native_code_option, version_option
+from serpent_cli.options import native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="For .safetensors: inside the network.")
 @native_code_option
-@json_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write one JSON object to stdout, errors included; of many pictures, one a line; with -, to stderr.",
+)
 @version_option
 def infer(
     model: Path,

@@ -170,9 +170,9 @@ def _dropped(picture: Picture, target: Format, depth: int, *, gray: bool, encodi
         "subsampling": encoding.subsampling,
         "lossless" if encoding.lossless else "lossy": encoding.lossless,
     }
-    for name, value in asked.items():
-        if value is not None and name not in target.choices:
-            yield f"{name if isinstance(value, bool) else f'{name} {value}'} (it has no such choice)"
+    for choice, chosen in asked.items():
+        if chosen is not None and choice not in target.choices:
+            yield f"{choice if isinstance(chosen, bool) else f'{choice} {chosen}'} (it has no such choice)"
     if encoding.strip:
         return
     metadata = picture.metadata
