@@ -111,6 +111,7 @@ def test_what_fails_in_a_folder_is_listed_and_the_rest_is_done(
         ("in/a.png", "no/x.png", 2, "no does not exist"),
         ("in", "in", 2, "a.png, a result, is one of the pictures to degrade"),
         ("in", "file", 2, "file is a file"),
+        ("in", "x.png", 2, "x.png is named like a picture"),
         ("empty", "x", 2, "empty holds no picture"),
     ],
 )

@@ -217,6 +217,27 @@ def test_a_result_beyond_the_limit_is_refused_before_the_network_runs(
 
 
 @pytest.mark.usefixtures("session")
+def test_the_size_that_is_said_is_that_of_the_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "small.png"
+    assert infer(monkeypatch, folder / "a.png", "--resize", "15x", "-o", target) == 0
+    assert capsys.readouterr().out.startswith(f"{target}  15x10  ")
+    assert infer(monkeypatch, folder, "--resize", "50%", "--out-dir", tmp_path / "out", "--json") == 0
+    events = map(json.loads, capsys.readouterr().out.splitlines())
+    sizes = {(event["width"], event["height"]) for event in events if event["event"] == "restored"}
+    assert sizes == {(15, 10)}
+
+
+def test_results_do_not_go_into_a_file(
+    folder: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(monkeypatch, folder, "--out-dir", folder / "a.png") == 2
+    assert "a.png is a file; expected a folder" in capsys.readouterr().err
+    assert session.shapes == []
+
+
+@pytest.mark.usefixtures("session")
 def test_in_place_keeps_modes_and_links(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.png").chmod(0o600)
     (folder / "e.png").rename(tmp_path / "original.png")
@@ -250,6 +271,7 @@ def test_json_is_an_event_a_line(
     ("arguments", "message"),
     [
         ((), "no picture named"),
+        (("a.png", "--in-place", "-o", "c.png"), "--in-place replaces the picture, --output writes c.png"),
         (("a.png", "b.png", "-o", "c.png"), "--out-dir"),
         (("a.png", "-0"), "--files-from"),
         (("--files-from", "absent.txt"), "cannot read the list absent.txt"),

@@ -178,11 +178,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
         (["{tmp}/data", "--precision", "fp16"], 2, "fp16 needs a CUDA device"),
         (["{tmp}/data", "--init", "{tmp}/no.safetensors"], 1, "does not exist"),
         (["{tmp}/data", "--batch", "3", "--set", "accumulate=2"], 2, "cannot be shared out"),
+        (["{tmp}/data", "--nodes", "2"], 2, "2 machines were asked for, but no launcher started this process"),
+        (["{tmp}/data", "--out", "{tmp}/file"], 2, "file is a file; expected a folder"),
     ],
 )
 def test_bad_input_gets_one_sentence(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
     make_pictures(tmp_path / "data", 2)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
     given = [*SMALL, "--out", str(tmp_path / "run"), *(argument.format(tmp=tmp_path) for argument in arguments)]
     with pytest.raises(SerpentError, match=re.escape(message)) as caught:
         train.main(given, standalone_mode=False)

@@ -229,6 +229,12 @@ def test_a_degradation_that_gives_no_picture_is_named(result: object, message: s
     assert "'broken'" in str(caught.value)
 
 
+def test_a_degradation_that_fails_is_named_with_its_line() -> None:
+    register("failing")(lambda picture: picture)  # type: ignore[arg-type, misc]
+    with pytest.raises(ArgumentError, match=r"the task 'failing' failed: TypeError: .*takes 1 .*registry\.py:\d+"):
+        degrade(PICTURE, "failing", generator(0))
+
+
 @pytest.mark.parametrize(
     "picture",
     [PICTURE[..., 0], PICTURE[..., :2], PICTURE[:0], PICTURE.astype(np.float64), (PICTURE * 255).astype(np.uint8)],

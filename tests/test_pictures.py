@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serpent.errors import ArgumentError, PictureError, SerpentError, UsageError
-from serpent.pictures import FORMATS, read_picture, write_picture
+from serpent.pictures import FORMATS, Encoding, read_picture, write_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -314,3 +314,21 @@ def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, monke
         write_picture(path, PIXELS, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.png"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "lost"),
+    [
+        ("a.png", Encoding(quality=90), ["quality 90"]),
+        ("a.tif", Encoding(lossless=False, subsampling="4:2:0"), ["subsampling 4:2:0", "lossy"]),
+        ("a.jpg", Encoding(quality=90, subsampling="4:2:0", lossless=True), ["lossless"]),
+        ("a.webp", Encoding(quality=90, lossless=False), []),
+        ("a.png", Encoding(lossless=True), []),
+    ],
+)
+def test_a_choice_that_the_format_does_not_have_is_said(
+    tmp_path: Path, name: str, encoding: Encoding, lost: list[str]
+) -> None:
+    notes = write_picture(tmp_path / name, np.zeros((4, 4, 3), dtype=np.float32), encoding=encoding)
+    kind = {"a.tif": "TIFF", "a.jpg": "JPEG"}.get(name, "PNG")
+    assert notes == tuple(f"{name}: {kind} cannot keep {each} (it has no such choice)" for each in lost)

@@ -38,7 +38,7 @@ def test_info_says_what_runs(checkpoint: Path) -> None:
     session = open_session(checkpoint)
     info = session.info
     assert isinstance(session, TorchSession)
-    assert (info.backend, info.task, info.precision, info.scan) == ("torch", "denoise", "fp32", "torch")
+    assert (info.backend, info.task, info.precision, info.scan) == ("torch", "denoise", "fp32", "native")
     assert info.device == ("cuda:0" if torch.cuda.is_available() else "cpu")
     assert len(info.weights) == 64
     assert (info.profile.height.min, info.profile.height.max, info.profile.batch.max) == (8, None, None)

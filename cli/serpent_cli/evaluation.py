@@ -77,8 +77,9 @@ def evaluate(
 ) -> None:
     """Degrade the pictures below the folder DATA, restore them with MODEL, and compare with the originals.
 
-    MODEL is a .safetensors checkpoint, an .onnx file or a .plan: equal digests of the degraded pictures say that their
-    figures can be compared. Figures are means over the pictures, of results as floats clipped to [0, 1].
+    MODEL is a .safetensors checkpoint, an .onnx file, a .plan, or B, L or H for the weights that ship. Equal digests of
+    the degraded pictures say that figures can be compared. Figures are means over the pictures, of results as floats
+    clipped to [0, 1].
     """
     from serpent.errors import UsageError
     from serpent.evaluation import Pairs, fit_wiener, scores

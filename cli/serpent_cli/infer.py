@@ -15,7 +15,7 @@ import click
 from serpent_cli.comparison import Against
 from serpent_cli.console import activity, show_json
 from serpent_cli.memory_lines import MemoryLines
-from serpent_cli.options import json_option, native_code_option, version_option
+from serpent_cli.options import native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
 
 if TYPE_CHECKING:
@@ -68,7 +68,12 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="For .safetensors: inside the network.")
 @native_code_option
-@json_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write one JSON object to stdout, errors included; of many pictures, one a line; with -, to stderr.",
+)
 @version_option
 def infer(
     model: Path,
@@ -88,10 +93,10 @@ def infer(
 ) -> int:
     """Restore PICTURES with MODEL.
 
-    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime) or a .plan (TensorRT). PICTURES are
-    files, folders (with all below them) and patterns, or - for video frames (y4m) from stdin to stdout. A picture of
-    any size is taken: one smaller than the model's size is padded, a larger one goes through in overlapping, blended
-    tiles.
+    MODEL is a .safetensors checkpoint (PyTorch), an .onnx file (ONNX Runtime), a .plan (TensorRT), or B, L or H for the
+    weights that ship. PICTURES are files, folders (with all below them) and patterns, or - for video frames (y4m) from
+    stdin to stdout. A picture of any size is taken: one smaller than the model's size is padded, a larger one goes
+    through in overlapping, blended tiles.
 
     A result keeps the picture's depth, transparency, ICC profile, EXIF, XMP and resolution as far as its format goes;
     each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)
@@ -152,15 +157,26 @@ def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | 
 
 def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: dict[str, Any]) -> list[Job]:
     from serpent.errors import UsageError
+    from serpent.pictures.formats import format_of
     from serpent.pictures.jobs import Targets, collect
     from serpent_cli.infer_many import expand, expand_list, read_list
 
+    if output is not None and chosen["in_place"]:
+        raise UsageError(f"--in-place replaces the picture, --output writes {output}", hint="give one of them")
     if output is not None:
         raise UsageError("--output names one result", hint="use --out-dir for many pictures")
+    folder = chosen["out_dir"]
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out-dir {folder} is a file; expected a folder", hint="choose another folder")
     if chosen["null"] and chosen["files_from"] is None:
         raise UsageError("--null says how names end in a list", hint="add --files-from -")
     listed = [] if chosen["files_from"] is None else read_list(chosen["files_from"], null=chosen["null"])
     if not pictures and not listed:
+        if format_of(model) is not None or model.is_dir():
+            raise UsageError(
+                f"{model} stands in the place of the model, and no picture is named",
+                hint=f"the model comes first: serpent-infer B {shlex.quote(str(model))}",
+            )
         raise click.UsageError("no picture named", click.get_current_context())
     for path in (*pictures, *listed):
         _check_picture(path, model)
@@ -222,6 +238,8 @@ def _restore_one(
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
     height, width, _ = restored.pixels.shape
+    if options.encoding.resize is not None:
+        height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
     notes = (*restored.notes, *dropped, *lost, *info.notes, *untrained)
     if report is not None and described is not None:

@@ -26,7 +26,9 @@ class MemoryLines:
         self._plan = plan
         if not self._quiet:
             free = "" if plan.free is None else f", {human_size(plan.free)} free"
-            predicted = "not predicted for this model" if plan.predicted is None else human_size(plan.predicted)
+            predicted = (
+                "not predicted for this model" if plan.predicted is None else f"{human_size(plan.predicted)} predicted"
+            )
             click.echo(f"peak memory: {predicted}{free}", err=True)
 
     def measured(self, session: Session) -> None:

@@ -101,7 +101,7 @@ def _plugin() -> Finding:
     plugin = f"{NAMESPACE}::{NAME} version {VERSION} registers with {' and '.join(f.title for f in present)}"
     if loaded.has_cuda:
         return Finding("TensorRT plugin", "ok", plugin)
-    hint = "this version runs .onnx and .safetensors files on the CPU; plans wait for the CUDA kernels"
+    hint = "to run plans, install again on a machine with the CUDA toolkit (nvcc)"
     return Finding("TensorRT plugin", "ok", f"{plugin}; builds plans, cannot run them: no CUDA kernels", hint)
 
 

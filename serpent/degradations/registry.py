@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import re
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -111,12 +112,20 @@ def degrade(picture: NDArray[np.float32], task: str, random: Generator) -> NDArr
 
     Raises:
         UsageError: unknown task.
-        ArgumentError: another shape or dtype, or a value that is not finite, from the caller or from the degradation.
+        ArgumentError: another shape or dtype, or a value that is not finite, from the caller or from the degradation;
+            or the degradation failed.
     """
     function = find_task(task)
     if picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape or picture.dtype != np.float32:
         raise ArgumentError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) float32")
-    result = np.asarray(function(picture, random))
+    try:
+        result = np.asarray(function(picture, random))
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ArgumentError(
+            f"the task {task!r} failed: {type(error).__name__}: {error} ({where.filename}:{where.lineno})",
+            hint="it is called with a picture (H, W, 3), float32, and a numpy.random.Generator",
+        ) from error
     if result.shape != picture.shape or result.dtype.kind != "f":
         raise ArgumentError(
             f"the task {task!r} made {result.shape} {result.dtype} of a picture {picture.shape}; "

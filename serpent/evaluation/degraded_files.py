@@ -9,6 +9,7 @@ from pathlib import Path
 from serpent.degradations import degrade, find_task, generator
 from serpent.errors import SerpentError, UsageError
 from serpent.pictures import check_picture_target, read_picture, write_picture
+from serpent.pictures.formats import format_of
 from serpent.pictures.jobs import Job, Targets, collect
 
 
@@ -68,6 +69,9 @@ def degraded_jobs(source: Path, target: Path) -> dict[str, Job]:
         jobs = {source.name: Job(source, target)}
     elif target.exists() and not target.is_dir():
         raise UsageError(f"{target} is a file, {source} a folder; expected a folder for the results")
+    elif format_of(target) is not None and not target.exists():
+        hint = f"for example {target.with_suffix('')}"
+        raise UsageError(f"{target} is named like a picture, {source} is a folder; expected a folder", hint=hint)
     else:
         # Whether a result would replace a picture is said below, in the words of this command.
         found = collect([source], Targets(target, suffix="", in_place=True))

@@ -105,7 +105,9 @@ class Pairs:
         find_task(self.task)
         generator(self.seed)
         if self.crop is not None and self.crop < smallest:
-            raise UsageError(f"a crop of {self.crop} pixels is too small; expected at least {smallest}")
+            raise UsageError(
+                f"a crop of {self.crop} pixels is too small; expected at least {smallest}, border included"
+            )
         bad = []
         for name in self.names:
             try:

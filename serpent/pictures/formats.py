@@ -9,6 +9,7 @@ from typing import Literal
 
 Carried = Literal["ICC profile", "EXIF", "XMP", "IPTC", "text", "resolution"]
 Library = Literal["vips", "oiio"]
+Choice = Literal["quality", "subsampling", "lossless", "lossy"]
 
 FLOAT_DEPTH = 32
 """Bits per sample of float pictures; smaller depths are integers."""
@@ -27,6 +28,7 @@ class Format:
         carries: metadata that the writing library puts into it.
         library: which library writes it.
         lossless: whether it gives back what was written unless asked otherwise.
+        choices: of an encoding that make a difference, or say what it does anyway.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Format:
     carries: frozenset[Carried]
     library: Library = "vips"
     lossless: bool = True
+    choices: frozenset[Choice] = frozenset({"lossless"})
 
     def depth_for(self, bits: int) -> int:
         """The smallest depth that holds samples of ``bits`` bits, or the largest there is."""
@@ -55,6 +58,7 @@ FORMATS: tuple[Format, ...] = (
         gray=True,
         carries=_USUAL | {"IPTC", "resolution"},
         lossless=False,
+        choices=frozenset({"quality", "subsampling", "lossy"}),
     ),
     Format(
         "TIFF",
@@ -64,8 +68,25 @@ FORMATS: tuple[Format, ...] = (
         gray=True,
         carries=frozenset({"ICC profile", "XMP", "resolution"}),
     ),
-    Format("WebP", (".webp",), (8,), alpha=True, gray=False, carries=_USUAL),
-    Format("AVIF", (".avif",), (8, 10, 12), alpha=True, gray=False, carries=_USUAL, lossless=False),
+    Format(
+        "WebP",
+        (".webp",),
+        (8,),
+        alpha=True,
+        gray=False,
+        carries=_USUAL,
+        choices=frozenset({"quality", "lossless", "lossy"}),
+    ),
+    Format(
+        "AVIF",
+        (".avif",),
+        (8, 10, 12),
+        alpha=True,
+        gray=False,
+        carries=_USUAL,
+        lossless=False,
+        choices=frozenset({"quality", "subsampling", "lossless", "lossy"}),
+    ),
     Format("PPM", (".ppm", ".pnm"), (8, 16), alpha=False, gray=False, carries=frozenset(), library="oiio"),
     Format("PGM", (".pgm",), (8, 16), alpha=False, gray=True, carries=frozenset(), library="oiio"),
     Format("PFM", (".pfm",), (FLOAT_DEPTH,), alpha=False, gray=True, carries=frozenset(), library="oiio"),

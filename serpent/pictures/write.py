@@ -165,6 +165,14 @@ def _dropped(picture: Picture, target: Format, depth: int, *, gray: bool, encodi
         yield f"{'float' if picture.bits == FLOAT_DEPTH else f'{picture.bits}-bit'} samples (written with {depth} bits)"
     if picture.alpha is not None and not target.alpha:
         yield "transparency (put on white)"
+    asked = {
+        "quality": encoding.quality,
+        "subsampling": encoding.subsampling,
+        "lossless" if encoding.lossless else "lossy": encoding.lossless,
+    }
+    for choice, chosen in asked.items():
+        if chosen is not None and choice not in target.choices:
+            yield f"{choice if isinstance(chosen, bool) else f'{choice} {chosen}'} (it has no such choice)"
     if encoding.strip:
         return
     metadata = picture.metadata

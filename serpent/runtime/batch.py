@@ -170,6 +170,8 @@ def _restore(
     except (SerpentError, MemoryError) as error:
         return _failed(job, error, picture.notes), None
     height, width, _ = restored.pixels.shape
+    if options.encoding.resize is not None:
+        height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
     seconds = time.perf_counter() - start
     outcome = Outcome(
         job,

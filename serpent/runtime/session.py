@@ -34,7 +34,7 @@ class SessionInfo:
         weights: digest of the weights, or "untrained".
         profile: accepted shapes of one run.
         device: "cpu" or "cuda:N".
-        scan: how the selective scan runs ("native", "function", "torch", "plugin").
+        scan: how the selective scan runs ("native", "function", "plugin").
         io: what the file itself takes and gives (:mod:`serpent.runtime.border`); sessions convert to it.
         notes: one-line remarks the user should see.
     """

@@ -64,7 +64,7 @@ class TorchSession(Session):
             weights=metadata["weights_digest"],
             profile=ShapeProfile(Range(1, 1, None), side, side, config.size_multiple),
             device=str(self._device),
-            scan="torch",
+            scan="native",
         )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# One of these is set where torchrun, SLURM, LSF or MPI started the process.
+_LAUNCHERS = ("MASTER_ADDR", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ def fit(
 
 
 def _check_run(run: Path, resume: bool) -> None:
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run} is a file; expected a folder for the run", hint="choose another folder")
     if has_checkpoint(run):
         if not resume:
             raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
@@ -212,6 +217,13 @@ def _reason(stop: threading.Event, start: float, max_minutes: float | None) -> s
 
 
 def _fabric(recipe: Recipe, machine: Machine) -> Fabric:
+    if machine.nodes > 1 and not any(name in os.environ for name in _LAUNCHERS):
+        # Fabric would wait for the other machines for ever.
+        raise UsageError(
+            f"{machine.nodes} machines were asked for, but no launcher started this process",
+            hint=f"on each machine: torchrun --nnodes {machine.nodes} --rdzv-endpoint HOST:29500 --no-python ...; "
+            "docs/training.md has the whole command",
+        )
     fabric_module = require("lightning_fabric", "train", "training")
     several = machine.devices * machine.nodes > 1
     # Fabric itself would go on in bf16, with a warning.
