@@ -42,7 +42,9 @@ def test_static_file_is_run_as_it_is() -> None:
         pytest.param("B", "32x64:64x64:64x64", "1", [(1, 64, 64), (1, 32, 64)], id="width-fixed"),
         pytest.param("B", "64x64:64x64:64x128", "1", [(1, 64, 128), (1, 64, 96)], id="one-side-narrow"),
         pytest.param("B", "64x64:64x64:64x96", "1", [(1, 64, 96), (1, 64, 96)], id="one-size-not-square"),
-        pytest.param("B", "1024x512:1024x768:1024x1024", "1", [(1, 1024, 512), (1, 1024, 544)], id="large-height-fixed"),
+        pytest.param(
+            "B", "1024x512:1024x768:1024x1024", "1", [(1, 1024, 512), (1, 1024, 544)], id="large-height-fixed"
+        ),
         pytest.param("B", "64", "1:1:8", [(1, 64, 64), (3, 64, 64)], id="batch-alone"),
     ],
 )

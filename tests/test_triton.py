@@ -239,7 +239,9 @@ def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path, m
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["files", "taken", "triton"]
 
 
-@pytest.mark.parametrize("name", ["mine.txt", "model_repository/other/config.pbtxt", "model_repository/mine/1/model.onnx"])
+@pytest.mark.parametrize(
+    "name", ["mine.txt", "model_repository/other/config.pbtxt", "model_repository/mine/1/model.onnx"]
+)
 @pytest.mark.parametrize("earlier", [True, False])
 def test_files_that_no_earlier_repository_wrote_are_never_replaced(tmp_path: Path, name: str, earlier: bool) -> None:
     manifest = write_export(tmp_path / "files", engine=None)
