@@ -92,7 +92,7 @@ def export(
     """Export a network; files appear together, after their certificate, or not at all.
 
     Args:
-        variant: "B", "L" or "H".
+        variant: "B", "L" or "H", or what the checkpoint says.
         weights: a checkpoint; by default the one that ships for the variant and the task, and without one the
             untrained weights of seed 0.
         untrained: take those even where weights ship.
