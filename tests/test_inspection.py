@@ -80,6 +80,19 @@ def test_an_exported_plan_carries_no_native_code(exported: Exported) -> None:
 
 
 @needs_rtx
+@pytest.mark.parametrize("embedded", [False, True])
+def test_native_code_that_the_manifest_does_not_name(copied: Exported, embedded: bool) -> None:
+    header = b"\x7fELF\x02" + bytes(11) + b"\x03\x00\x3e\x00"  # a shared library for x86-64
+    copied.plan.write_bytes(copied.plan.read_bytes() + header)
+    fields = json.loads(copied.manifest.read_text())
+    entry = fields["files"][copied.plan.name]
+    entry["sha256"], entry["engine"]["plugin"]["embedded"] = sha256_file(copied.plan), embedded
+    copied.manifest.write_text(json.dumps(fields))
+    named = () if embedded else ("the plan carries native code; the manifest names no embedded plugin",)
+    assert inspect_file(copied.plan).differences == named
+
+
+@needs_rtx
 def test_a_bare_plan_is_recognised(
     copied: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from serpent.extras import require
 from serpent.files import check_model_file, sha256_file
 from serpent.identity import NetworkName, digest_weights
 from serpent.manifest import Manifest, load_manifest, manifest_path
+from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_plan import network_name, read_header
 
 _SHARED = ("variant", "task", "precision", "io", "weights", "weights_sha256", "weights_license", "profile", "config")
@@ -121,6 +122,9 @@ def _inspect_plan(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any]
     differences = [f"the header is malformed, says {verdict.read_by}"] if verdict.malformed else []
     if manifest is not None:
         differences += _plan_differences(name, manifest, engine)
+        plugin = engine.get("plugin") if isinstance(engine, dict) else None
+        if carries_native_code(path) and not (isinstance(plugin, dict) and plugin.get("embedded")):
+            differences.append("the plan carries native code; the manifest names no embedded plugin")
     return facts, differences
 
 
