@@ -93,6 +93,18 @@ def test_native_code_that_the_manifest_does_not_name(copied: Exported, embedded:
 
 
 @needs_rtx
+def test_a_plan_of_a_custom_network(copied: Exported) -> None:
+    fields = json.loads(copied.manifest.read_text())
+    engine = fields["files"][copied.plan.name]["engine"]
+    custom = engine["network"].replace("serpent-b-", "serpent-u-")  # of equal length: the plan stays a plan
+    copied.plan.write_bytes(copied.plan.read_bytes().replace(engine["network"].encode(), custom.encode()))
+    engine["network"], fields["variant"] = custom, "u"
+    fields["files"][copied.plan.name]["sha256"] = sha256_file(copied.plan)
+    copied.manifest.write_text(json.dumps(fields))
+    assert inspect_file(copied.plan).differences == ()
+
+
+@needs_rtx
 def test_a_bare_plan_is_recognised(
     copied: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,7 +148,7 @@ def _plan_differences(name: NetworkName | None, manifest: Manifest, engine: Any)
     found = {"name": str(name), "variant": name.variant, "precision": name.precision, "schema": name.schema}
     expected = {
         "name": engine.get("network", str(name)),
-        "variant": manifest.fields.get("variant"),
+        "variant": str(manifest.fields.get("variant")).upper(),  # the name has no case
         "precision": manifest.precision,
         "schema": plugin.get("schema") if isinstance(plugin, dict) else None,
     }
