@@ -18,6 +18,8 @@ from serpent.shapes import ShapeProfile
 
 FORMAT = "serpent-manifest"
 FORMAT_VERSION = 1
+ORT_TRT_SUFFIX = ".ort-trt.onnx"
+"""Ending of an ONNX file's variant for ONNX Runtime's TensorRT provider, which the same manifest describes."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ _EXPORT_AGAIN = "run serpent-export again, or restore the files as they were exp
 
 def manifest_path(file: Path) -> Path:
     """Where the manifest of an exported file lies."""
-    return file.with_suffix(".json")
+    stem = file.name.removesuffix(ORT_TRT_SUFFIX)
+    return file.with_suffix(".json") if stem in ("", file.name) else file.with_name(f"{stem}.json")
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -106,7 +109,7 @@ def load_manifest(path: Path) -> Manifest:
         raise ModelFileError(f"the manifest {path} does not exist", hint=_EXPORT_AGAIN) from None
     except OSError as error:
         raise ModelFileError(f"the manifest {path} cannot be read: {error.strerror}", hint=_EXPORT_AGAIN) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} is not readable as a manifest: {error}", hint=_EXPORT_AGAIN) from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ModelFileError(f"{path} is no {FORMAT}", hint=_EXPORT_AGAIN)

@@ -38,6 +38,13 @@ def test_static_file_is_run_as_it_is() -> None:
         pytest.param("B", "64:64:128", "1", [(1, 128, 128), (1, 96, 128)], id="narrow-below"),
         pytest.param("B", "512:1024:2048", "1", [(1, 512, 512), (1, 512, 544)], id="from-512"),
         pytest.param("B", "1024:1024:2048", "1", [(1, 256, 256), (1, 256, 512)], id="above-512"),
+        pytest.param("B", "64x32:64x64:64x64", "1", [(1, 64, 64), (1, 64, 32)], id="height-fixed"),
+        pytest.param("B", "32x64:64x64:64x64", "1", [(1, 64, 64), (1, 32, 64)], id="width-fixed"),
+        pytest.param("B", "64x64:64x64:64x128", "1", [(1, 64, 128), (1, 64, 96)], id="one-side-narrow"),
+        pytest.param("B", "64x64:64x64:64x96", "1", [(1, 64, 96), (1, 64, 96)], id="one-size-not-square"),
+        pytest.param(
+            "B", "1024x512:1024x768:1024x1024", "1", [(1, 1024, 512), (1, 1024, 544)], id="large-height-fixed"
+        ),
         pytest.param("B", "64", "1:1:8", [(1, 64, 64), (3, 64, 64)], id="batch-alone"),
     ],
 )

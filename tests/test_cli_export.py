@@ -112,21 +112,30 @@ def test_the_table_has_one_unwrapped_row_per_file_then_the_notes(
     assert exported[0]["targets"] == "sm86,sm89"
 
 
+def test_a_checkpoint_has_a_variant_of_its_own(exported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "--variant", "custom", "--weights", "mine.safetensors") == 0
+    assert exported[0]["variant"] == "CUSTOM"
+    assert run(monkeypatch, "--variant", "custom") == 2
+
+
+@pytest.mark.parametrize("variant", [False, True])
 @pytest.mark.usefixtures("exported")
 def test_a_plan_alone_shows_the_parity_of_its_graph(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variant: bool
 ) -> None:
     module = sys.modules["serpent_export"]
     whole = module.export
 
     def plan_alone(**arguments: Any) -> SimpleNamespace:
         result: SimpleNamespace = whole(**arguments)
-        del result.files[0]
+        onnx = result.files.pop(0)
+        if variant:
+            result.files.append(SimpleNamespace(**vars(onnx) | {"kind": "ort-trt.onnx"}))
         return result
 
     monkeypatch.setattr(module, "export", plan_alone)
     assert run(monkeypatch, "--variant", "H", "--format", "plan") == 0
-    _, plan, parity, *_ = capsys.readouterr().out.splitlines()
+    plan, *_, parity, _, _ = capsys.readouterr().out.splitlines()[1:]
     assert plan.startswith("serpent-h-512-fp32.plan")
     assert parity == (
         "parity of the ONNX graph that the plan was built from: max|d| 1.50e-06, PSNR 121.2 dB, limit 4.00e-06"

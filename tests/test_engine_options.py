@@ -141,7 +141,7 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "0G", "-1", "1.5G", "G", "4T", "4 G", "1iB", "much"])
+@pytest.mark.parametrize("text", ["", "0", "0G", "-1", "1.5G", "G", "4T", "4 G", "1iB", "much", "8589934592G"])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="is no size\n  use bytes with K, M or G"):
         parse_bytes(text)

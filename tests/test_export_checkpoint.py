@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serpent.config import SerpentConfig
 from serpent.errors import UsageError
-from serpent.model import create_model, save_model, weights_digest
+from serpent.model import Serpent, create_model, save_model, weights_digest
 from serpent.runtime.onnx_file import read_onnx
 from serpent_export import export
 
@@ -44,6 +46,21 @@ def test_a_checkpoint_of_another_variant_or_task_is_refused(tmp_path: Path) -> N
         export(variant="H", weights=checkpoint, out=tmp_path / "out")
     with pytest.raises(UsageError, match="trained for denoise, not deblur"):
         export(variant="B", weights=checkpoint, task="deblur", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"in_channels": 1}, "in_channels 1; exported files take RGB"),
+        ({"variant": "mine/1"}, "holds variant 'mine/1', which cannot be part of a file's name"),
+    ],
+)
+def test_a_network_that_files_cannot_hold_is_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    config = SerpentConfig.from_dict({"patch_size": 1, "num_scales": 1, "depth": 1, "embed_dim": 8, **fields})
+    save_model(Serpent(config), tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match=message):
+        export(variant=config.variant, weights=tmp_path / "model.safetensors", resolution="32", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

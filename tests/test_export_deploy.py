@@ -18,6 +18,7 @@ from serpent.errors import ModelFileError, UsageError
 from serpent.files import sha256_file
 from serpent.manifest import load_manifest
 from serpent.runtime import open_session
+from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_cli.export import export
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "deploy.md"
@@ -63,6 +64,15 @@ def test_a_taken_folder_and_options_that_exclude_each_other_are_refused_before_a
                 variant="B", resolution="64", formats="onnx", out=out, triton=tmp_path / "models", overwrite=True
             )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine"]
+
+
+@pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
+def test_a_repository_of_nothing_that_triton_runs_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--format plan makes a plan of TensorRT-RTX here, which --triton"):
+        serpent_export.export(
+            variant="B", resolution="64", formats="plan", engine="rtx", out=tmp_path, triton=tmp_path / "triton"
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_documented_options_exist() -> None:

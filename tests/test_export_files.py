@@ -17,7 +17,7 @@ from serpent.shapes import parse_profile
 from serpent_export import export
 from serpent_export.api import _stem
 from serpent_export.graph import GraphRequest
-from serpent_export.staging import move_together
+from serpent_export.staging import move_together, staged
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason="TensorRT-RTX is not installed (extra rtx)")
 
@@ -82,6 +82,20 @@ def test_opening_an_onnx_file_names_the_missing_extra(tmp_path: Path, module: st
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "serpent-restoration[onnx]" in done.stdout, done.stderr
+
+
+def test_what_another_export_wrote_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    names = ["a.onnx", "a.json"]
+
+    def export_beside_another() -> None:
+        with staged(tmp_path, names, overwrite=False) as folder:
+            for name in names:
+                (folder / name).write_text("second")
+            (tmp_path / "a.json").write_text("first")
+
+    with pytest.raises(UsageError, match=r"a\.json exists already"):
+        export_beside_another()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "first"}
 
 
 def test_a_failed_move_puts_the_old_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

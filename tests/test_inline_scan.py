@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from serpent.errors import UsageError
 from serpent.native import default_threads
+from serpent.runtime import open_session
+from serpent.runtime.onnx_file import serialize
 from serpent.runtime.onnx_session import RunTimes, make_runner
 from serpent.runtime.sample_picture import picture_recipe
+from serpent_export.canonical import add_metadata
 from serpent_export.inline_scan import inline_scans
-from traced import graph
+from traced import graph, network, profile
 
 
 @functools.cache
@@ -77,6 +83,20 @@ def test_onnx_runtime_gives_the_same_values(
     models = graph("B", sizes[0], precision, sizes[1]), inlined(sizes[0], precision, sizes[1])
     usual, closed = (make_runner(m, "function", default_threads(), RunTimes())(image) for m in models)
     np.testing.assert_array_equal(usual, closed)
+
+
+def test_a_session_that_cannot_take_its_scans_apart_says_so(tmp_path: Path) -> None:
+    model = inlined()
+    fields = {"config": network().config.to_dict(), "profile": profile().to_dict()}
+    texts = {"task": "deblur", "precision": "fp32", "weights": "untrained", "scan": "inline"}
+    add_metadata(model, texts | {key: json.dumps(value) for key, value in fields.items()})
+    path = tmp_path / "inline.onnx"
+    path.write_bytes(serialize(model))
+    with open_session(path) as session:
+        assert session.info.scan == "function"
+    with pytest.raises(UsageError, match=r"has its scans as standard operators.*\n.*--scan function") as refusal:
+        open_session(path, scan="native")
+    assert str(path) in refusal.value.message
 
 
 def test_openvino_takes_the_file() -> None:

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from safetensors.numpy import save_file
 
 from exported import Exported
 from serpent.errors import CheckpointError, ModelFileError, UsageError
@@ -20,6 +23,7 @@ from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.runtime.verification import verify_file
 from serpent_cli.main import run_inspect
+from serpent_export.ort_trt import write_ort_trt
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
@@ -73,6 +77,31 @@ def test_a_plan_with_its_manifest(exported: Exported) -> None:
 @needs_rtx
 def test_an_exported_plan_carries_no_native_code(exported: Exported) -> None:
     assert not carries_native_code(exported.plan)
+
+
+@needs_rtx
+@pytest.mark.parametrize("embedded", [False, True])
+def test_native_code_that_the_manifest_does_not_name(copied: Exported, embedded: bool) -> None:
+    header = b"\x7fELF\x02" + bytes(11) + b"\x03\x00\x3e\x00"  # a shared library for x86-64
+    copied.plan.write_bytes(copied.plan.read_bytes() + header)
+    fields = json.loads(copied.manifest.read_text())
+    entry = fields["files"][copied.plan.name]
+    entry["sha256"], entry["engine"]["plugin"]["embedded"] = sha256_file(copied.plan), embedded
+    copied.manifest.write_text(json.dumps(fields))
+    named = () if embedded else ("the plan carries native code; the manifest names no embedded plugin",)
+    assert inspect_file(copied.plan).differences == named
+
+
+@needs_rtx
+def test_a_plan_of_a_custom_network(copied: Exported) -> None:
+    fields = json.loads(copied.manifest.read_text())
+    engine = fields["files"][copied.plan.name]["engine"]
+    custom = engine["network"].replace("serpent-b-", "serpent-u-")  # of equal length: the plan stays a plan
+    copied.plan.write_bytes(copied.plan.read_bytes().replace(engine["network"].encode(), custom.encode()))
+    engine["network"], fields["variant"] = custom, "u"
+    fields["files"][copied.plan.name]["sha256"] = sha256_file(copied.plan)
+    copied.manifest.write_text(json.dumps(fields))
+    assert inspect_file(copied.plan).differences == ()
 
 
 @needs_rtx
@@ -173,6 +202,66 @@ def test_no_file_to_examine(copied: Exported, run: Any, kind: str, name: str, me
     with pytest.raises(ModelFileError, match=message) as failure:
         run(file)
     assert failure.value.hint
+
+
+@pytest.mark.parametrize("damage", [[], 5, None, {"schema": 2}])
+@pytest.mark.parametrize("key", ["plugin", "flavour"])
+@needs_rtx
+def test_a_manifest_with_a_damaged_engine(copied: Exported, key: str, damage: Any) -> None:
+    fields = json.loads(copied.manifest.read_text())
+    fields["files"][copied.plan.name]["engine"][key] = damage
+    copied.manifest.write_text(json.dumps(fields))
+    differences = inspect_file(copied.plan).differences
+    assert [text.partition(";")[0] for text in differences] == (["schema is 1"] if key == "plugin" else [])
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", '{"format": "serpent-manifest"}'])
+def test_a_manifest_that_is_none(copied: Exported, text: str) -> None:
+    copied.manifest.write_text(text)
+    with pytest.raises(ModelFileError):
+        inspect_file(copied.onnx)
+
+
+def test_a_manifest_without_the_digest_of_the_graph(copied: Exported) -> None:
+    fields = json.loads(copied.manifest.read_text())
+    del fields["graph_sha256"]
+    copied.manifest.write_text(json.dumps(fields))
+    (difference,) = inspect_file(copied.onnx).differences
+    assert difference.endswith("the manifest says None")
+
+
+def test_a_graph_without_an_opset(copied: Exported) -> None:
+    model = onnx.load_model(copied.onnx)
+    del model.opset_import[:]
+    onnx.save_model(model, copied.onnx)
+    assert any(text.startswith("graph_sha256 is ") for text in inspect_file(copied.onnx).differences)
+
+
+def test_the_variant_for_the_tensorrt_provider(copied: Exported) -> None:
+    variant = copied.onnx.with_suffix(".ort-trt.onnx")
+    write_ort_trt(onnx.load_model(copied.onnx), variant, wanted=True)
+    fields = json.loads(copied.manifest.read_text())
+    fields["files"][variant.name] = {"kind": "ort-trt.onnx", "sha256": sha256_file(variant)}
+    copied.manifest.write_text(json.dumps(fields))
+    found = inspect_file(variant)
+    assert (found.manifest, found.differences) == (copied.manifest, ())
+    assert (found.facts["format"], found.facts["scans"]) == ("serpent-ort-trt-1", 14)
+    with pytest.raises(ModelFileError, match="nothing else runs it") as refusal:
+        verify_file(variant)
+    assert refusal.value.hint == f"name the usual file, for example {copied.onnx}"
+
+    model = onnx.load_model(variant)
+    model.graph.node[0].doc_string = "changed"
+    onnx.save_model(model, variant)
+    assert [text.split(" is ")[0] for text in inspect_file(variant).differences] == ["sha256", "graph_sha256"]
+
+
+@pytest.mark.parametrize("config", ["[]", "5", "null", "[" * 200_000])
+def test_a_checkpoint_whose_configuration_is_none(tmp_path: Path, config: str) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file({"a": np.zeros(3, np.float32)}, file, {"config": config, "weights_digest": "x"})
+    with pytest.raises(CheckpointError, match="no Serpent checkpoint"):
+        inspect_file(file)
 
 
 def test_a_checkpoint(copied: Exported) -> None:

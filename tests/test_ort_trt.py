@@ -51,7 +51,7 @@ def test_our_sessions_and_onnx_runtime_without_the_provider_refuse_it(tmp_path: 
     add_metadata(model, {"task": "deblur"})
     path = tmp_path / "network.ort-trt.onnx"
     path.write_bytes(serialize(for_ort_trt(model)))
-    with pytest.raises(ModelFileError, match="format is 'serpent-ort-trt-1', expected 'serpent-onnx-1'"):
+    with pytest.raises(ModelFileError, match="is the variant for ONNX Runtime's TensorRT provider"):
         read_onnx(path)
     with pytest.raises(Exception, match=r"trt\.plugins:SelectiveScan2D\(-1\) is not a registered function/op"):
         onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

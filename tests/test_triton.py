@@ -220,9 +220,9 @@ def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path, m
     write_repository(target, manifest)
     with pytest.raises(UsageError, match="is not empty"):
         write_repository(target, manifest)
-    (target / "old").write_text("old")
+    (target / "start.sh").write_text("old")
     write_repository(target, manifest, overwrite=True)
-    assert not (target / "old").exists()
+    assert (target / "start.sh").read_text() != "old"
     with pytest.raises(UsageError, match="does not exist"):
         write_repository(tmp_path / "no" / "triton", manifest)
     (tmp_path / "empty").mkdir()
@@ -239,6 +239,26 @@ def test_a_taken_folder_and_changed_files_leave_nothing_behind(tmp_path: Path, m
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["files", "taken", "triton"]
 
 
+@pytest.mark.parametrize(
+    "name", ["mine.txt", "model_repository/other/config.pbtxt", "model_repository/mine/1/model.onnx"]
+)
+@pytest.mark.parametrize("earlier", [True, False])
+def test_files_that_no_earlier_repository_wrote_are_never_replaced(tmp_path: Path, name: str, earlier: bool) -> None:
+    manifest = write_export(tmp_path / "files", engine=None)
+    target = tmp_path / "triton"
+    if earlier:
+        write_repository(target, manifest)
+    else:
+        target.mkdir()
+        (target / "README.md").write_text("# My models\n")
+    mine = target / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match=f"{name if earlier else 'README.md'} in it is of no earlier repository"):
+        write_repository(target, manifest, overwrite=True)
+    assert mine.read_text() == "mine"
+
+
 def test_a_parent_that_takes_no_folder_is_refused_before_the_export() -> None:
     with pytest.raises(SerpentError, match="(?s)cannot write into /proc: .*--triton DIR"):
         check_target(Path("/proc/triton"), overwrite=False)
@@ -248,7 +268,7 @@ def test_a_swap_that_fails_leaves_the_earlier_repository(tmp_path: Path, monkeyp
     manifest = write_export(tmp_path / "files", engine=None)
     target = tmp_path / "triton"
     write_repository(target, manifest)
-    (target / "mark").touch()
+    (target / "start.sh").write_text("earlier")
     replace = Path.replace
 
     def fails_for_the_new(path: Path, to: Path) -> Path:
@@ -259,7 +279,7 @@ def test_a_swap_that_fails_leaves_the_earlier_repository(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "replace", fails_for_the_new)
     with pytest.raises(SerpentError, match="No space left on device"):
         write_repository(target, manifest, overwrite=True)
-    assert (target / "mark").exists()
+    assert (target / "start.sh").read_text() == "earlier"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["files", "triton"]
 
 

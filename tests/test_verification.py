@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -110,6 +111,11 @@ def without(*path: str) -> Callable[[dict[str, Any]], object]:
         (without("parity"), "damaged certificate"),
         (lambda f: f["parity"]["cases"][0].pop("samples"), "damaged certificate"),
         (lambda f: f["parity"].update(cases=[]), "damaged certificate"),
+        (lambda f: f.update(parity=[]), "damaged certificate"),
+        (lambda f: f.update(precision="fp16"), "damaged certificate: it has no case in fp16"),
+        (lambda f: f["parity"]["cases"][0]["limit"].update(max=10**400), "damaged certificate"),
+        (lambda f: f["parity"]["cases"][0]["limit"].update(relative=math.inf), "values are unusable"),
+        (lambda f: f["parity"]["cases"][0]["input"].update(height=math.inf), "damaged certificate"),
         (lambda f: f["parity"]["cases"][0]["input"].update(recipe="other-1"), "certified on a picture 'other-1'"),
         (lambda f: f["parity"]["cases"][0]["input"].update(seed=5), "cannot be made again"),
         (lambda f: f["parity"]["cases"][0]["input"].update(height=256), "takes 64 alone.* --certify-full-size"),
@@ -126,6 +132,16 @@ def test_a_damaged_certificate(copied: Exported, change: Callable[[dict[str, Any
     edit(copied.manifest, change)
     with pytest.raises(ModelFileError, match=f"(?s){message}"):
         verify_file(copied.onnx)
+
+
+def test_the_least_psnr_of_the_certificate_is_asked_again(copied: Exported) -> None:
+    for least, passed in ((50.0, True), (150.0, False)):
+        edit(copied.manifest, lambda f, least=least: f["parity"].update(min_psnr_db=least))
+        result = verify_file(copied.onnx)
+        assert result.passed == passed
+        assert f"dB, at least {least:.1f} dB" in result.cases[0].statement
+    with pytest.raises(ParityError, match="at least 150"):
+        result.check()
 
 
 def test_a_plan_is_run_by_its_own_session(copied: Exported, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,10 +128,9 @@ def export(
         raise UsageError(f"--res {res} and --profile {profile} both say the sizes", hint="give one of them")
     sizes = res or profile or "512"
     # Before torch is loaded, which takes seconds: a mistyped size is answered at once. A checkpoint may have
-    # a size rule of its own.
-    config = SerpentConfig.from_variant(variant)
+    # a size rule and a variant of its own.
     if weights is None:
-        parse_profile(config, sizes, batch)
+        parse_profile(SerpentConfig.from_variant(variant), sizes, batch)
     with activity("loading PyTorch") as progress:
         require("torch", "torch", "serpent-export")
         for module in ("onnx", "onnxscript", "onnxruntime"):
@@ -188,7 +187,7 @@ def _show(result: ExportResult) -> None:
         for file in result.files
     ]
     show_table(("file", "size", "precision", "parity", "targets", "time"), rows)
-    if all(file.kind == "plan" for file in result.files):
+    if all(file.kind != "onnx" for file in result.files):
         click.echo(f"parity of the ONNX graph that the plan was built from: {measured}")
     for note in result.notes:
         click.echo(note)

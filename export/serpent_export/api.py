@@ -21,6 +21,7 @@ from serpent.manifest import FORMAT, FORMAT_VERSION, load_manifest
 from serpent.runtime.border import BORDERS
 from serpent.runtime.gpu import find_gpus
 from serpent.runtime.onnx_file import graph_digest, serialize
+from serpent.runtime.tensorrt_library import RTX, TRT
 from serpent.shapes import parse_profile
 from serpent_export.canonical import add_metadata
 from serpent_export.engine import build_engine
@@ -91,7 +92,7 @@ def export(
     """Export a network; files appear together, after their certificate, or not at all.
 
     Args:
-        variant: "B", "L" or "H".
+        variant: "B", "L" or "H", or what the checkpoint says.
         weights: a checkpoint; by default the one that ships for the variant and the task, and without one the
             untrained weights of seed 0.
         untrained: take those even where weights ship.
@@ -153,6 +154,12 @@ def export(
     if choice.flavour:
         kinds.append("plan")
     kinds += ["ort-trt.onnx"] if ort_trt else []
+    # An earlier export of the same graph may have left the ONNX file that Triton runs.
+    if triton is not None and formats == "plan" and choice.flavour is not TRT and not (out / f"{stem}.onnx").exists():
+        raise UsageError(
+            f"--format plan makes a plan of {RTX.title} here, which --triton {triton} cannot take",
+            hint="use --format all: Triton runs the ONNX file, or --engine trt on a machine with the server's GPU",
+        )
     names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
 
     with staged(out, names, overwrite=overwrite) as folder:

@@ -77,9 +77,10 @@ def parse_bytes(text: str) -> int:
     """Read ``--workspace``: a number with the suffix K, M or G (powers of 1024; "Gi", "GB", "GiB" are the same).
 
     Raises:
-        UsageError: no such number, or not positive.
+        UsageError: no such number, not positive, or more than TensorRT can be told.
     """
     match = re.fullmatch(r"([0-9]+)([KMG]?)(I?B?)", text.strip().upper())
-    if match is None or int(match[1]) == 0 or match[3].startswith("I") > bool(match[2]):
+    size = 0 if match is None else int(match[1]) * _UNITS[match[2]]
+    if match is None or not 0 < size < 2**63 or match[3].startswith("I") > bool(match[2]):
         raise UsageError(f"--workspace {text!r} is no size", hint="use bytes with K, M or G, as in --workspace 4G")
-    return int(match[1]) * _UNITS[match[2]]
+    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def load_network(
 
     Raises:
         CheckpointError: the file is unusable, or weights are required and there are none.
-        UsageError: the checkpoint is of another variant or task, or contradicts ``untrained``.
+        UsageError: the checkpoint is of another variant or task, contradicts ``untrained``, or cannot be exported.
     """
     shipped = None if weights is not None or untrained else shipped_weights(variant, task)
     if untrained and (weights is not None or require_weights):
@@ -62,6 +63,16 @@ def load_network(
     if task is not None and task != trained_for:
         raise UsageError(
             f"{weights} was trained for {trained_for}, not {task}", hint=f"--task {trained_for}, or leave it out"
+        )
+    if model.config.in_channels != 3:
+        raise UsageError(
+            f"{weights} holds a network with in_channels {model.config.in_channels}; exported files take RGB",
+            hint="export a network whose SerpentConfig has in_channels=3",
+        )
+    if re.fullmatch("[A-Za-z0-9]+", model.config.variant) is None:
+        raise UsageError(
+            f"{weights} holds variant {model.config.variant!r}, which cannot be part of a file's name",
+            hint="save it with a SerpentConfig whose variant has letters and digits alone",
         )
     terms = metadata.get("license", "not stated")
     return Network(model, trained_for, metadata["weights_digest"], terms, trained=True, shipped=shipped is not None)

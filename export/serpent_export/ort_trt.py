@@ -12,17 +12,14 @@ from pathlib import Path
 import onnx
 
 from serpent.identity import NAMESPACE
-from serpent.runtime.onnx_file import METADATA_PREFIX, serialize
+from serpent.runtime.onnx_file import GRAPH_DIGEST, METADATA_PREFIX, ORT_TRT_FORMAT, graph_digest, serialize
 from serpent.runtime.onnx_split import is_scan
 
 DOMAIN = "trt.plugins"
-SUFFIX = "ort-trt.onnx"
-FORMAT = "serpent-ort-trt-1"
-"""In place of the format of files that our own sessions run."""
 
 
 def for_ort_trt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of ``model`` with its scans in the provider's domain and without the function.
+    """A copy of ``model`` with its scans in the provider's domain, without the function, and with its own digest.
 
     The nodes keep ``plugin_namespace`` and ``plugin_version``, by which TensorRT finds the plugin.
     """
@@ -35,9 +32,9 @@ def for_ort_trt(model: onnx.ModelProto) -> onnx.ModelProto:
     kept = [entry for entry in changed.opset_import if entry.domain != NAMESPACE]
     del changed.opset_import[:]
     changed.opset_import.extend([*kept, onnx.helper.make_opsetid(DOMAIN, 1)])
+    own = {"format": ORT_TRT_FORMAT, GRAPH_DIGEST: graph_digest(changed)}
     for entry in changed.metadata_props:
-        if entry.key == f"{METADATA_PREFIX}format":
-            entry.value = FORMAT
+        entry.value = own.get(entry.key.removeprefix(METADATA_PREFIX), entry.value)
     return changed
 
 

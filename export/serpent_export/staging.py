@@ -25,6 +25,8 @@ def staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         raise SerpentError(f"cannot write into {out}: {reason}", hint="choose another folder: --out DIR") from None
     try:
         yield folder
+        for name in names:  # another export may have written it meanwhile
+            check_writable_target(out / name, overwrite=overwrite)
         move_together(folder, out, names)
     except OSError as error:
         # The engine's build works in the system's temporary folder, too.

@@ -61,25 +61,37 @@ def choose_subjects(
 
 
 def _dynamic_sizes(profile: ShapeProfile, full_size: bool) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Two sizes near 256x256 and 264x512, inside the profile unless it begins above 512; the second not square."""
+    """Two sizes near 256x256 and 264x512, the second not square where the profile allows it.
+
+    A side with a range that begins above 512 takes a smaller size than that; a side without a range takes its own.
+    """
     unit = profile.multiple
     first, (height, width) = (
         (_inside(profile.height, sides[0], unit, full_size), _inside(profile.width, sides[1], unit, full_size))
         for sides in _SMALL
     )
-    if height == width:  # a narrow range: step aside within it
-        if profile.width.max is None or width + unit <= profile.width.max:
-            width += unit
-        else:
-            height -= unit
+    if height == width or (height, width) == first:  # a narrow range: step aside within it
+        steps = ((0, unit), (-unit, 0), (0, -unit), (unit, 0))
+        found = [
+            (height + down, width + right)
+            for down, right in steps
+            if _may_step(profile.height, height, down) and _may_step(profile.width, width, right)
+        ]
+        height, width = next((size for size in found if size[0] != size[1]), (height, width))
     return first, (height, width)
 
 
 def _inside(side: Range, wanted: int, multiple: int, full_size: bool) -> int:
+    if side.is_static:
+        return side.min
     nearest = _nearest(wanted, multiple)
     if side.min**2 > MAX_PIXELS and not full_size:
         return nearest  # the graph takes any size; the profile's own would take too long in f64
     return min(max(nearest, side.min), side.max if side.max is not None else nearest)
+
+
+def _may_step(side: Range, size: int, step: int) -> bool:
+    return size + step >= side.min if step < 0 else side.max is None or size + step <= side.max
 
 
 def _nearest(side: float, multiple: int) -> int:

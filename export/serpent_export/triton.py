@@ -22,6 +22,7 @@ from serpent.shapes import Range, ShapeProfile
 from serpent_export.triton_texts import readme, start_script
 
 _ELSEWHERE = "choose another folder: --triton DIR"
+_STORED = "model_repository"
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 
 
@@ -44,9 +45,13 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder", hint="choose another one: --triton DIR")
-        # A folder that holds anything but an earlier repository is never removed.
-        if not overwrite or not (folder / "model_repository").is_dir():
+        if not overwrite:
             raise UsageError(f"{folder} is not empty", hint="choose another one, or --overwrite an earlier repository")
+        if (foreign := _foreign_file(folder)) is not None:
+            raise UsageError(
+                f"{folder} is not empty, and {foreign} in it is of no earlier repository: it would be lost",
+                hint="move it away, or choose another folder: --triton DIR",
+            )
     if folder.name in ("", ".."):
         raise UsageError(f"{folder} cannot be replaced from within", hint="name another folder: --triton DIR")
     if not folder.parent.is_dir():
@@ -86,6 +91,18 @@ def _folder_beside(folder: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise SerpentError(f"cannot write into {folder.parent}: {error.strerror}", hint=_ELSEWHERE) from None
+
+
+def _foreign_file(folder: Path) -> str | None:
+    """A file in ``folder`` that the README of an earlier repository does not list; None where there is none."""
+    texts = ("README.md", "start.sh")
+    try:
+        listed = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        listed = ""
+    files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    ours = texts if f"| {_STORED}" in listed else ()
+    return next((name for name in files if name not in ours and f"| {name} | " not in listed), None)
 
 
 def _swap(new: Path, folder: Path, old: Path) -> None:
@@ -142,7 +159,7 @@ def _fill(folder: Path, manifest: Manifest) -> _Made:
 
 def _add_model(folder: Path, manifest: Manifest, file: Path, backend: str, made: _Made) -> None:
     name = f"{file.stem}-{'tensorrt' if backend == 'tensorrt' else 'onnx'}"
-    model = folder / "model_repository" / name
+    model = folder / _STORED / name
     (model / "1").mkdir(parents=True)
     stored = f"model{file.suffix}"
     shutil.copyfile(file, model / "1" / stored)

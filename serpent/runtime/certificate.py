@@ -31,6 +31,7 @@ class CertificateCase:
         residual_rms: rms(restored - image) in f64.
         max_limit: bound on the largest error.
         relative_limit: bound on the rms error over ``residual_rms``.
+        min_psnr_db: least PSNR against f64, data range 1; None where the certificate asks for none.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class CertificateCase:
     residual_rms: float
     max_limit: float
     relative_limit: float
+    min_psnr_db: float | None
 
     @property
     def what(self) -> str:
@@ -59,15 +61,18 @@ def read_cases(manifest: Manifest) -> list[CertificateCase]:
         ModelFileError: there is no certificate, it is damaged, or it is of a picture that this version cannot make.
     """
     try:
-        cases = [_case(manifest, fields) for fields in manifest.fields["parity"]["cases"]]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        parity = manifest.fields["parity"]
+        cases = [_case(manifest, fields, parity.get("min_psnr_db")) for fields in parity["cases"]]
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"{manifest.path} has a damaged certificate: {error!r}", hint=EXPORT_AGAIN) from None
-    if not cases:
-        raise ModelFileError(f"{manifest.path} has a damaged certificate: it has no case", hint=EXPORT_AGAIN)
+    if all(case.is_twin for case in cases):
+        raise ModelFileError(
+            f"{manifest.path} has a damaged certificate: it has no case in {manifest.precision}", hint=EXPORT_AGAIN
+        )
     return cases
 
 
-def _case(manifest: Manifest, fields: dict[str, Any]) -> CertificateCase:
+def _case(manifest: Manifest, fields: dict[str, Any], min_psnr_db: float | None) -> CertificateCase:
     picture, limit = fields["input"], fields["limit"]
     if picture["recipe"] != RECIPE:
         raise ModelFileError(
@@ -75,10 +80,11 @@ def _case(manifest: Manifest, fields: dict[str, Any]) -> CertificateCase:
             f"it makes {RECIPE}",
             hint=EXPORT_AGAIN,
         )
+    is_twin = fields["precision"] != manifest.precision
     truth = np.frombuffer(base64.b64decode(fields["samples"], validate=True), "<f8").reshape(-1, 3)
     case = CertificateCase(
         source=manifest.path,
-        is_twin=fields["precision"] != manifest.precision,
+        is_twin=is_twin,
         size=(int(picture["batch"]), int(picture["height"]), int(picture["width"])),
         seed=int(picture["seed"]),
         sha256=str(picture["sha256"]),
@@ -86,7 +92,9 @@ def _case(manifest: Manifest, fields: dict[str, Any]) -> CertificateCase:
         residual_rms=float(fields["residual_rms"]),
         max_limit=float(limit["max"]),
         relative_limit=float(limit["relative"]),
+        min_psnr_db=None if min_psnr_db is None or is_twin else float(min_psnr_db),
     )
-    if not len(truth) or not np.isfinite(truth).all() or min(case.size) < 1 or not case.residual_rms > 0:
+    numbers = [*truth.flat, case.residual_rms, case.max_limit, case.relative_limit, case.min_psnr_db or 0.0]
+    if not len(truth) or not np.isfinite(numbers).all() or min(case.size) < 1 or not case.residual_rms > 0:
         raise ValueError("its values are unusable")
     return case

@@ -13,6 +13,7 @@ from serpent.extras import require
 from serpent.files import check_model_file, sha256_file
 from serpent.identity import NetworkName, digest_weights
 from serpent.manifest import Manifest, load_manifest, manifest_path
+from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_plan import network_name, read_header
 
 _SHARED = ("variant", "task", "precision", "io", "weights", "weights_sha256", "weights_license", "profile", "config")
@@ -89,12 +90,14 @@ def _digest_differences(manifest: Manifest, path: Path, digest: str) -> list[str
 
 def _inspect_onnx(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any], list[str]]:
     require("onnx", "onnx", f"inspecting {path.name}")
-    from serpent.runtime.onnx_file import describe_onnx
+    from serpent.runtime.onnx_file import FORMAT, describe_onnx
 
     facts, differences = describe_onnx(path)
     if manifest is not None:
         ours = {key: value for key in _SHARED if (value := manifest.fields.get(key)) is not None}
-        ours |= {"name": manifest.fields.get("name", facts["name"]), "graph_sha256": manifest.fields["graph_sha256"]}
+        ours["name"] = manifest.fields.get("name", facts["name"])
+        if facts["format"] == FORMAT:  # the digest in the manifest is of the usual file's graph
+            ours["graph_sha256"] = manifest.fields.get("graph_sha256")
         differences += _unequal(facts, ours)
     return facts, differences
 
@@ -102,7 +105,8 @@ def _inspect_onnx(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any]
 def _inspect_plan(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any], list[str]]:
     engine = manifest.fields["files"].get(path.name, {}).get("engine") if manifest is not None else None
     name = network_name(path)
-    verdict = read_header(path, engine["flavour"] if isinstance(engine, dict) and "flavour" in engine else None)
+    flavour = engine.get("flavour") if isinstance(engine, dict) else None
+    verdict = read_header(path, flavour if isinstance(flavour, str) else None)
     if name is None and manifest is None:
         raise ModelFileError(
             f"{path} holds no network of serpent-export, and no manifest lies beside it",
@@ -118,6 +122,9 @@ def _inspect_plan(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any]
     differences = [f"the header is malformed, says {verdict.read_by}"] if verdict.malformed else []
     if manifest is not None:
         differences += _plan_differences(name, manifest, engine)
+        plugin = engine.get("plugin") if isinstance(engine, dict) else None
+        if carries_native_code(path) and not (isinstance(plugin, dict) and plugin.get("embedded")):
+            differences.append("the plan carries native code; the manifest names no embedded plugin")
     return facts, differences
 
 
@@ -137,12 +144,13 @@ def _plan_differences(name: NetworkName | None, manifest: Manifest, engine: Any)
         return ["the manifest does not describe the file as a plan"]
     if name is None:
         return ["the plan holds no network name of serpent-export"] if "network" in engine else []
+    plugin = engine.get("plugin")
     found = {"name": str(name), "variant": name.variant, "precision": name.precision, "schema": name.schema}
     expected = {
         "name": engine.get("network", str(name)),
-        "variant": manifest.fields.get("variant"),
+        "variant": str(manifest.fields.get("variant")).upper(),  # the name has no case
         "precision": manifest.precision,
-        "schema": engine.get("plugin", {}).get("schema"),
+        "schema": plugin.get("schema") if isinstance(plugin, dict) else None,
     }
     differences = _unequal(found, expected)
     digest = str(manifest.fields.get("weights_sha256", ""))
@@ -161,7 +169,9 @@ def _inspect_checkpoint(path: Path, manifest: Manifest | None) -> tuple[dict[str
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         config = json.loads(metadata["config"])
         stated = metadata["weights_digest"]
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        if not isinstance(config, dict):
+            raise TypeError(f"its config is {config!r}")
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is truncated, or no Serpent checkpoint: {error!r}",
             hint="write checkpoints with serpent.save_model(model, path)",

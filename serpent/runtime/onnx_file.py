@@ -13,11 +13,13 @@ from google.protobuf.message import DecodeError
 
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, SerpentError
-from serpent.identity import NAMESPACE
+from serpent.identity import NAME
 from serpent.manifest import load_manifest, manifest_path
 from serpent.shapes import ShapeProfile
 
 FORMAT = "serpent-onnx-1"
+ORT_TRT_FORMAT = "serpent-ort-trt-1"
+"""In place of ``FORMAT`` in the variant for ONNX Runtime's TensorRT provider, which our sessions cannot run."""
 METADATA_PREFIX = "serpent."
 GRAPH_DIGEST = "graph_sha256"
 _EXPORT_AGAIN = "export it again with serpent-export"
@@ -60,7 +62,7 @@ def read_onnx(path: Path) -> OnnxFile:
     The graph must match the digest inside the file and, where a manifest lies beside it, the manifest's.
 
     Raises:
-        ModelFileError: missing, no ONNX, without our metadata, or changed after its export.
+        ModelFileError: missing, no ONNX, without our metadata, changed after its export, or for another runtime.
     """
     if not path.is_file():
         raise ModelFileError(f"the model {path} does not exist")
@@ -68,13 +70,18 @@ def read_onnx(path: Path) -> OnnxFile:
     if sidecar.exists():
         load_manifest(sidecar).check_digest(path)
     model, metadata = _load(path)
+    if metadata["format"] == ORT_TRT_FORMAT:
+        raise ModelFileError(
+            f"{path} is the variant for ONNX Runtime's TensorRT provider; nothing else runs it",
+            hint=f"name the usual file, for example {manifest_path(path).with_suffix('.onnx')}",
+        )
     if metadata.get(GRAPH_DIGEST) != graph_digest(model):
         raise ModelFileError(f"{path}: the graph does not match the digest in its metadata", hint=_EXPORT_AGAIN)
     try:
         config = SerpentConfig.from_dict(json.loads(metadata["config"]))
         profile = ShapeProfile.from_dict(json.loads(metadata["profile"]))
         _ = (metadata["task"], metadata["precision"], metadata["weights"])
-    except (KeyError, TypeError, ValueError, SerpentError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, SerpentError) as error:
         raise ModelFileError(f"{path} has damaged Serpent metadata: {error!r}", hint=_EXPORT_AGAIN) from None
     return OnnxFile(path, model, metadata, config, profile)
 
@@ -88,17 +95,17 @@ def describe_onnx(path: Path) -> tuple[dict[str, Any], list[str]]:
     model, metadata = _load(path)
     digest = graph_digest(model)
     texts = ("task", "precision", "weights", "weights_sha256", "weights_license")
-    facts: dict[str, Any] = {"name": model.graph.name}
+    facts: dict[str, Any] = {"format": metadata["format"], "name": model.graph.name}
     try:
         parsed = {key: json.loads(metadata[key]) for key in ("config", "profile", "tools")}
         facts |= {"variant": parsed["config"]["variant"], **{key: metadata[key] for key in texts}, **parsed}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path} has damaged Serpent metadata: {error!r}", hint=_EXPORT_AGAIN) from None
     facts |= {
         "io": metadata.get("io", "f32-nchw"),
         "scan": metadata.get("scan", "node"),
-        "scans": sum(node.domain == NAMESPACE for node in model.graph.node),
-        "opset": max(entry.version for entry in model.opset_import if entry.domain == ""),
+        "scans": sum(node.op_type == NAME for node in model.graph.node),
+        "opset": max((entry.version for entry in model.opset_import if entry.domain == ""), default=None),
         "graph_sha256": digest,
     }
     stated = metadata.get(GRAPH_DIGEST)
@@ -112,7 +119,7 @@ def _load(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
     except (DecodeError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is no ONNX file: {error}", hint=_EXPORT_AGAIN) from None
     metadata = read_metadata(model)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, ORT_TRT_FORMAT):
         raise ModelFileError(
             f"{path} has no Serpent metadata (format is {metadata.get('format')!r}, expected {FORMAT!r}): "
             "it was not written by serpent-export",

@@ -56,7 +56,7 @@ class OnnxSession(Session):
         ModelFileError: missing, foreign or changed file.
         NativeLibraryError: ``scan="native"`` without a library.
         EngineError: a precision that ONNX Runtime's CPU kernels do not cover.
-        UsageError: another device or scan.
+        UsageError: another device or scan, or one that a file with inlined scans cannot have.
     """
 
     def __init__(
@@ -75,6 +75,11 @@ class OnnxSession(Session):
                 hint="export with --precision fp32 or fp16, or run the .plan on a GPU",
             )
         inline = file.metadata.get("scan") == "inline"  # no scan nodes: the file has its own operators alone
+        if inline and (on_gpu or scan == "native"):
+            raise UsageError(
+                f"{path} has its scans as standard operators, which neither the native scan nor a GPU session can run",
+                hint="run it with --scan function on the CPU, or export without --inline-scan",
+            )
         chosen, notes = choose_scan("function" if inline and scan is None else scan)
         self.times = RunTimes()
         self._threads = threads or native.default_threads()
