@@ -209,8 +209,7 @@ def _restore_one(
     _check_distinct(picture, against.reference, target, against.target, report)
     # What can fail at once fails before the model is loaded; first what was named, then what it would become.
     source = read_picture(picture, max_pixels=options.max_pixels)
-    if options.encoding.resize is not None:
-        new_size(source, options.encoding.resize, options.encoding.max_pixels)
+    new_size(source, options.encoding.resize, options.encoding.max_pixels)
     check_picture_target(target, overwrite=options.overwrite)
     if report is not None:
         check_report_target(report, overwrite=options.overwrite)
@@ -237,9 +236,7 @@ def _restore_one(
         progress.stage(f"writing {target.name}")
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
-    height, width, _ = restored.pixels.shape
-    if options.encoding.resize is not None:
-        height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
+    height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
     untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
     notes = (*restored.notes, *dropped, *lost, *info.notes, *untrained)
     if report is not None and described is not None:

@@ -28,19 +28,21 @@ def parse_size(text: str) -> tuple[float | None, float | None, bool]:
     raise UsageError(f"the size {text!r} is neither WxH, Wx, xH nor N%", hint="for example --resize 1920x")
 
 
-def new_size(picture: Picture, size: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def new_size(picture: Picture, size: str | None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that a picture would be resized to.
 
     Args:
         picture: any.
-        size: as :func:`parse_size` takes it; a side that is left out follows from the other.
+        size: as :func:`parse_size` takes it; a side that is left out follows from the other. None: the picture's own.
         max_pixels: refuse more.
 
     Raises:
         UsageError: no such size, or more than ``max_pixels`` pixels.
     """
-    width, height, factors = parse_size(size)
     old_height, old_width, _ = picture.pixels.shape
+    if size is None:
+        return old_height, old_width
+    width, height, factors = parse_size(size)
     if factors:
         assert width is not None
         width, height = old_width * width, old_height * width

@@ -144,8 +144,8 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
         check_picture_target(job.target, overwrite=options.overwrite)
         picture = read_picture(job.source, max_pixels=options.max_pixels)
-        if options.encoding.resize is not None:  # what the result could not be is said before the network runs
-            new_size(picture, options.encoding.resize, options.encoding.max_pixels)
+        # What the result could not be is said before the network runs.
+        new_size(picture, options.encoding.resize, options.encoding.max_pixels)
     except (SerpentError, OSError, MemoryError) as error:
         return _failed(job, error)
     return picture
@@ -169,9 +169,7 @@ def _restore(
         )
     except (SerpentError, MemoryError) as error:
         return _failed(job, error, picture.notes), None
-    height, width, _ = restored.pixels.shape
-    if options.encoding.resize is not None:
-        height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
+    height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
     seconds = time.perf_counter() - start
     outcome = Outcome(
         job,
