@@ -114,10 +114,11 @@ def test_bad_targets_are_refused_before_the_model_loads(
     assert list(photo.parent.iterdir()) == [photo]
 
 
+@pytest.mark.parametrize("options", [(), ("-o", "out.png"), ("--out-dir", "out")])
 def test_a_picture_in_the_place_of_the_model(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leave(monkeypatch, "a photo.png") == 2
+    assert leave(monkeypatch, "a photo.png", *options) == 2
     error = capsys.readouterr().err
     assert "a photo.png stands in the place of the model" in error
     assert "serpent-infer B 'a photo.png'" in error

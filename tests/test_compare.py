@@ -105,6 +105,13 @@ def test_no_size(size: str) -> None:
         Encoding(resize=size)
 
 
+def test_twice_is_not_a_width() -> None:
+    with pytest.raises(UsageError, match="'2x' means a width of 2 pixels alone") as refused:
+        Encoding(resize="2x")
+    assert refused.value.hint == "2 times as large is --resize 200%"
+    assert Encoding(resize="2x3").resize == "2x3"
+
+
 def infer(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr("serpent.runtime.open.open_session", lambda *_, **__: FakeSession())
     monkeypatch.setattr(sys, "argv", ["serpent-infer", "m.onnx", *map(str, arguments)])

@@ -161,6 +161,11 @@ def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: 
     from serpent.pictures.jobs import Targets, collect
     from serpent_cli.infer_many import expand, expand_list, read_list
 
+    if not pictures and chosen["files_from"] is None and (format_of(model) is not None or model.is_dir()):
+        raise UsageError(
+            f"{model} stands in the place of the model, and no picture is named",
+            hint=f"the model comes first: serpent-infer B {shlex.quote(str(model))}",
+        )
     if output is not None and chosen["in_place"]:
         raise UsageError(f"--in-place replaces the picture, --output writes {output}", hint="give one of them")
     if output is not None:
@@ -172,11 +177,6 @@ def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: 
         raise UsageError("--null says how names end in a list", hint="add --files-from -")
     listed = [] if chosen["files_from"] is None else read_list(chosen["files_from"], null=chosen["null"])
     if not pictures and not listed:
-        if format_of(model) is not None or model.is_dir():
-            raise UsageError(
-                f"{model} stands in the place of the model, and no picture is named",
-                hint=f"the model comes first: serpent-infer B {shlex.quote(str(model))}",
-            )
         raise click.UsageError("no picture named", click.get_current_context())
     for path in (*pictures, *listed):
         _check_picture(path, model)

@@ -12,18 +12,24 @@ from serpent.errors import OutOfMemoryError, PictureError, UsageError
 from serpent.pictures.picture import Picture
 from serpent.pictures.read import MAX_PIXELS
 
+_MOST_TIMES = 8
+"""Up to here "2x" is taken for a factor that was meant; such a width can be named together with its height."""
+
 
 def parse_size(text: str) -> tuple[float | None, float | None, bool]:
     """``WxH``, ``Wx``, ``xH`` or ``N%`` as (width, height, whether these are factors).
 
     Raises:
-        UsageError: none of these.
+        UsageError: none of these, or a width that reads like "twice as large".
     """
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
         factor = float(match[1]) / 100
         if factor > 0:
             return factor, factor, True
     elif (match := re.fullmatch(r"([1-9]\d*)?x([1-9]\d*)?", text)) and (match[1] or match[2]):
+        if match[1] and not match[2] and float(match[1]) <= _MOST_TIMES:
+            hint = f"{match[1]} times as large is --resize {match[1]}00%"
+            raise UsageError(f"the size {text!r} means a width of {match[1]} pixels alone", hint=hint)
         return (float(match[1]) if match[1] else None), (float(match[2]) if match[2] else None), False
     raise UsageError(f"the size {text!r} is neither WxH, Wx, xH nor N%", hint="for example --resize 1920x")
 
