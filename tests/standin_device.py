@@ -65,7 +65,8 @@ class HostDevice:
         return getattr(_current, "device", None) == self.index
 
     def free_bytes(self) -> int:
-        return self.memory_bytes
+        with self._lock:
+            return self.memory_bytes - sum(len(self._blocks[address]) for address in self.alive["memory"])
 
     def allocate(self, size: int) -> int:
         return self._allocate("allocate", "memory", size)

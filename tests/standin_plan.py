@@ -100,9 +100,15 @@ class _Context:
         self.engine = engine
         self.shape: Shape = ()
         self.enqueues = 0
+        self._take(engine.context_bytes)
 
     def close(self) -> None:
         self.engine.contexts.remove(self)
+        self._take(-self.engine.context_bytes)
+
+    def _take(self, size: int) -> None:
+        if isinstance(self.engine.device, HostDevice):
+            self.engine.device.memory_bytes -= size
 
 
 class StandInContext(_Context):

@@ -11,14 +11,18 @@ import pytest
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, UsageError
 from serpent.files import sha256_file
+from serpent.pictures import Picture
 from serpent.runtime import tensorrt_session
+from serpent.runtime.memory_plan import MemoryPlan
 from serpent.runtime.open import open_session
+from serpent.runtime.restoration import restore_picture
 from serpent.runtime.tensorrt_runner import PlanRunner
-from serpent.runtime.tensorrt_session import TensorRTSession
+from serpent.runtime.tensorrt_session import LoadedPlan, TensorRTSession
 from serpent.shapes import Range, ShapeProfile
 from standin_device import HostDevice
 from standin_plan import StandInEngine, expected, picture
 
+FREE = HostDevice().memory_bytes
 PROFILE = ShapeProfile(Range(1, 1, 1), Range(8, 16, 64), Range(8, 16, 64), 8)
 
 
@@ -26,7 +30,9 @@ PROFILE = ShapeProfile(Range(1, 1, 1), Range(8, 16, 64), Range(8, 16, 64), 8)
 def test_every_border_is_converted_to_and_from(io: str, step: float) -> None:
     device = HostDevice()
     engine = StandInEngine(device, PROFILE, io)
-    plan = PlanRunner(engine, device, name="a.plan", profile=PROFILE, io=io, contexts=1, cuda_graphs=True)
+    plan = PlanRunner(
+        engine, device, name="a.plan", profile=PROFILE, io=io, contexts=1, cuda_graphs=True, free_before=0
+    )
     image = picture(0) * np.float32(0.5) + np.float32(0.25)
     exact = expected(image)
     restored = plan.run(image)
@@ -65,7 +71,7 @@ def loaded(plan_file: Path, monkeypatch: pytest.MonkeyPatch) -> StandInEngine:
     profile = ShapeProfile(Range(1, 1, 1), Range(64, 64, 128), Range(64, 64, 128), 32)
     device = HostDevice(index=1)
     engine = StandInEngine(device, profile)
-    monkeypatch.setattr(tensorrt_session, "open_plan", lambda *_, **__: (engine, device))
+    monkeypatch.setattr(tensorrt_session, "open_plan", lambda *_, **__: LoadedPlan(engine, device, FREE))
     assert plan_file.is_file()
     return engine
 
@@ -87,6 +93,17 @@ def test_a_session_restores_pictures_of_any_size_and_streams_them_in_order(
     assert np.array_equal(streamed[0], exact)
     assert loaded.closed
     assert not any(loaded.device.alive.values())
+
+
+def test_the_memory_of_a_plan_is_predicted_and_measured(plan_file: Path, loaded: StandInEngine) -> None:
+    plans: list[MemoryPlan] = []
+    with open_session(plan_file, contexts=1) as session:
+        for height, width in ((120, 100), (128, 128), (64, 64)):  # of which the first two run as 128x128
+            pixels = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+            restore_picture(session, Picture(pixels), on_plan=plans.append)
+            assert session.memory().peak == plans[-1].predicted
+        assert {plan.predicted for plan in plans} == {loaded.context_bytes + 2 * 3 * 128 * 128 * 4}
+        assert plans[0].free == FREE - loaded.context_bytes
 
 
 @pytest.mark.usefixtures("loaded")

@@ -53,7 +53,8 @@ def plan_memory(
     def needed(cut: Tiling) -> int | None:
         ways = [(height, width), (width, height)] if self_ensemble else [(height, width)]
         costs = [_needed_of(session, *way, cut, self_ensemble=self_ensemble) for way in ways]
-        return None if None in costs else max(filter(None, costs))
+        known = [cost for cost in costs if cost is not None]
+        return max(known) if len(known) == len(costs) else None
 
     extra = needed(tiling)
     memory = session.memory()  # after the first prediction, for which a session may load what its first run would
@@ -90,7 +91,7 @@ def _needed_of(session: Session, height: int, width: int, cut: Tiling, *, self_e
     # result and the copy that is blended; at last what is clipped.
     held = picture * (bool(ragged) + (rows < height or columns < width) + 3 * self_ensemble)
     on_gpu = session.info.device != "cpu"
-    return network + 2 * tile if on_gpu else max(held + tile + network, held + picture + 3 * tile)
+    return network if on_gpu else max(held + tile + network, held + picture + 3 * tile)
 
 
 def _largest(session: Session, side: int, fits: Callable[[int], bool]) -> int | None:

@@ -113,8 +113,9 @@ class Session(ABC):
         """
 
     def run_bytes(self, batch: int, height: int, width: int) -> int | None:  # noqa: ARG002 (for backends that know)
-        """Bytes that :meth:`run` takes on the session's device at its peak, beyond :meth:`memory` and the image.
+        """Bytes that :meth:`run` takes on the session's device at its peak, beyond :meth:`memory`.
 
+        On the CPU the image is not among them, which the caller holds already; on a GPU it is.
         None where that is not known for this backend.
         """
         return None

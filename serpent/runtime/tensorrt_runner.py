@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serpent.errors import ArgumentError, EngineError, ModelFileError
 from serpent.runtime.border import Border, border_named
 from serpent.runtime.device_tensor import DeviceTensor, DeviceView, stream_handle, view_of
+from serpent.runtime.memory import Memory
 from serpent.runtime.tensorrt_engine import INPUT, OUTPUT, Device, Engine, Shape
 from serpent.runtime.tensorrt_lane import Lane
 from serpent.runtime.tensorrt_pool import LanePool
@@ -32,6 +33,7 @@ class PlanRunner:
         io: layout and type of both tensors, as the manifest says.
         contexts: how many runs may go on at once.
         cuda_graphs: replay runs of a shape as CUDA graphs.
+        free_before: bytes that were free on the device before the plan was loaded.
 
     Raises:
         ModelFileError: the plan and the manifest disagree.
@@ -48,10 +50,13 @@ class PlanRunner:
         io: str,
         contexts: int,
         cuda_graphs: bool,
+        free_before: int,
     ) -> None:
         self._engine, self._device, self._name = engine, device, name
         self._profile, self._io = profile, io
         self._saved = False
+        self._free_before, self._peak = free_before, 0
+        self._reserved = 0  # bytes of the largest image so far
         try:
             self._border = border_named(io)
             _check_plan(engine, name, profile, self._border)
@@ -82,6 +87,7 @@ class PlanRunner:
         self._check_sizes(shape, (batch, height, width))
         with _named(self._name), self._device.active(), self._pool.lane(shape) as lane:
             restored = lane.run(image)
+            self._reserved = max(self._reserved, self._bytes(shape))
         if not self._saved:  # once early: a server may never close its sessions
             self._saved = True
             self._engine.save_cache()
@@ -130,12 +136,32 @@ class PlanRunner:
         result.written_on(handle)
         return result
 
+    def run_bytes(self, batch: int, height: int, width: int) -> int:
+        """Device memory that a run from host memory takes beyond what is held: a context has its own from the start.
+
+        Not in it is what TensorRT may take at the first run of a shape.
+        """
+        return 2 * max(0, self._bytes(self._border.shape(batch, height, width)) - self._reserved)
+
+    def memory(self) -> Memory:
+        """What the device has less than before the plan was loaded, taken by whomever: CUDA does not tell by whom.
+
+        Contexts and buffers stay until the end, so that the peak can be asked for after a run.
+        """
+        free = self._device.free_bytes()
+        used = max(0, self._free_before - free)
+        self._peak = max(self._peak, used)
+        return Memory(used, self._peak, free)
+
     def close(self) -> None:
         """Wait for running calls, then free everything; again is fine."""
         with self._device.active():
             self._pool.close()
             self._engine.save_cache()
             self._engine.close()
+
+    def _bytes(self, shape: Shape) -> int:
+        return math.prod(shape) * np.dtype(self._border.dtype).itemsize
 
     def _check_tensor(self, view: DeviceView, name: str) -> None:
         border = self._border

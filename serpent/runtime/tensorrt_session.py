@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from serpent.errors import EngineError, UsageError
 from serpent.manifest import Manifest, load_manifest, manifest_path
 from serpent.runtime.cuda_device import CudaDevice
+from serpent.runtime.memory import Memory
 from serpent.runtime.session import Session, SessionInfo
 from serpent.runtime.streaming import in_order
 from serpent.runtime.tensorrt_engine import Device, Engine
@@ -56,16 +57,17 @@ class TensorRTSession(Session):
             raise UsageError(f"contexts is {contexts}; expected at least 1")
         manifest = load_manifest(manifest_path(path))
         manifest.check_digest(path)
-        engine, gpu = open_plan(path, manifest, device, cuda_graphs=cuda_graphs, allow_native_code=allow_native_code)
+        plan = open_plan(path, manifest, device, cuda_graphs=cuda_graphs, allow_native_code=allow_native_code)
         self._contexts = contexts
         self._runner = PlanRunner(
-            engine,
-            gpu,
+            plan.engine,
+            plan.device,
             name=str(path),
             profile=manifest.profile,
             io=manifest.io,
             contexts=contexts,
             cuda_graphs=cuda_graphs,
+            free_before=plan.free_before,
         )
         self.info = SessionInfo(
             path=path,
@@ -75,7 +77,7 @@ class TensorRTSession(Session):
             precision=manifest.precision,
             weights=manifest.weights,
             profile=manifest.profile,
-            device=f"cuda:{gpu.index}",
+            device=f"cuda:{plan.device.index}",
             scan="plugin",
             io=manifest.io,
         )
@@ -117,13 +119,25 @@ class TensorRTSession(Session):
         """
         return in_order(self, pictures, workers=self._contexts)
 
+    def run_bytes(self, batch: int, height: int, width: int) -> int:
+        return self._runner.run_bytes(batch, height, width)
+
+    def memory(self) -> Memory:
+        return self._runner.memory()
+
     def close(self) -> None:
         self._runner.close()
 
 
-def open_plan(
-    path: Path, manifest: Manifest, device: str, *, cuda_graphs: bool, allow_native_code: bool
-) -> tuple[Engine, Device]:
+class LoadedPlan(NamedTuple):
+    """A plan on its GPU; ``free_before`` are the bytes that were free there before it was loaded."""
+
+    engine: Engine
+    device: Device
+    free_before: int
+
+
+def open_plan(path: Path, manifest: Manifest, device: str, *, cuda_graphs: bool, allow_native_code: bool) -> LoadedPlan:
     """Check everything that a plan needs here, then load it.
 
     Raises:
@@ -139,7 +153,8 @@ def open_plan(
         file = PlanFile(path, digest, needs.flavour, needs.version, gpu.name(), needs.embedded)
         try_loading(file, index)
         with gpu.active():
-            return load_engine(file, cuda_graphs=cuda_graphs), gpu
+            free_before = gpu.free_bytes()
+            return LoadedPlan(load_engine(file, cuda_graphs=cuda_graphs), gpu, free_before)
     except EngineError as error:
         text = f"{needs.flavour.title} cannot load {path}: "
         message = error.message if error.message.startswith(text) else text + error.message

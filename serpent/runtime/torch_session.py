@@ -93,7 +93,8 @@ class TorchSession(Session):
         config = self.info.config
         if not self._used:  # what PyTorch loads at its first run is no part of the next one's memory
             self.run(np.zeros((1, config.in_channels, config.size_multiple, config.size_multiple), np.float32))
-        return run_bytes(
+        on_gpu = self._device.type != "cpu"
+        network = run_bytes(
             config,
             batch,
             height,
@@ -101,8 +102,9 @@ class TorchSession(Session):
             itemsize=4 if self.info.precision == "fp32" else 2,
             runtime="torch",
             threads=self._threads or torch.get_num_threads(),
-            heap=self._device.type == "cpu",
+            heap=not on_gpu,
         )
+        return network + 2 * batch * config.in_channels * height * width * 4 if on_gpu else network
 
     def memory(self) -> Memory:
         import torch

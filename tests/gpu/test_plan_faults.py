@@ -26,7 +26,7 @@ def engine(machine: Any) -> StandInEngine:
 
 
 def open_runner(watched: WatchedDevice, engine: StandInEngine, contexts: int = 2) -> PlanRunner:
-    options: dict[str, Any] = {"profile": PROFILE, "io": "f32-nchw", "cuda_graphs": True}
+    options: dict[str, Any] = {"profile": PROFILE, "io": "f32-nchw", "cuda_graphs": True, "free_before": 0}
     return PlanRunner(engine, watched, name="a.plan", contexts=contexts, **options)
 
 

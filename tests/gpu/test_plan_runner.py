@@ -46,6 +46,7 @@ def runner(machine: Any, engine: StandInEngine) -> Any:
             io="f32-nchw",
             contexts=contexts,
             cuda_graphs=cuda_graphs,
+            free_before=machine.free_bytes(),
         )
         opened.append(made)
         return made
