@@ -99,10 +99,10 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
     if "x" in resolution:
         sizes = [size.split("x") for size in resolution.split(":")]
         if any(len(size) != 2 for size in sizes):
-            raise UsageError(f"--res {resolution!r} is not understood", hint=_RES_FORMS)
-        height, width = (_parse_range(":".join(side), "--res", resolution) for side in zip(*sizes, strict=True))
+            raise UsageError(f"the size {resolution!r} is not understood", hint=_RES_FORMS)
+        height, width = (_parse_range(":".join(side), "the size", resolution) for side in zip(*sizes, strict=True))
     else:
-        height = width = _parse_range(resolution, "--res", resolution)
+        height = width = _parse_range(resolution, "the size", resolution)
     assert height.max is not None
     assert width.max is not None
     for size in ((height.min, width.min), (height.opt, width.opt), (height.max, width.max)):
@@ -112,8 +112,8 @@ def parse_profile(config: SerpentConfig, resolution: str, batch: str = "1") -> S
     elements = pictures.max * config.in_channels * height.max * width.max
     if elements > MAX_ELEMENTS:
         raise UsageError(
-            f"--res {resolution} with --batch {batch} makes an image of {elements} elements, more than {MAX_ELEMENTS}, "
-            "which runtimes cannot index",
+            f"the size {resolution} with --batch {batch} makes an image of {elements} elements, more than "
+            f"{MAX_ELEMENTS}, which runtimes cannot index",
             hint="choose a smaller size; larger pictures go through in tiles",
         )
     return ShapeProfile(pictures, height, width, config.size_multiple)
@@ -127,7 +127,7 @@ _BATCH_FORMS = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
 
 
 def _parse_range(text: str, option: str, whole: str) -> Range:
-    forms = _RES_FORMS if option == "--res" else _BATCH_FORMS
+    forms = _BATCH_FORMS if option == "--batch" else _RES_FORMS
     parts = text.split(":")
     if not all(re.fullmatch("-?[0-9]+", part) for part in parts):
         raise UsageError(f"{option} {whole!r} is not understood", hint=forms)

@@ -170,7 +170,7 @@ def test_options_of_the_builder_and_the_border(exported: list[dict[str, Any]], m
         (("--variant", "B", "--res", "100"), "nearest: 96 or 128"),
         (("--variant", "B", "--res", "0"), "not positive"),
         (("--variant", "B", "--res", "-32"), "not positive"),
-        (("--variant", "B", "--res", "big"), "--res 'big' is not understood"),
+        (("--variant", "B", "--res", "big"), "the size 'big' is not understood"),
         (("--variant", "B", "--batch", "8:1:1"), "not ordered"),
         (("--variant", "B", "--precision", "fp8"), "'fp8' is not one of"),
         (("--variant", "B", "--io", "u16-nhwc"), "'u16-nhwc' is not one of"),

@@ -66,12 +66,24 @@ def test_a_taken_folder_and_options_that_exclude_each_other_are_refused_before_a
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine"]
 
 
-@pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
-def test_a_repository_of_nothing_that_triton_runs_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--format plan makes a plan of TensorRT-RTX here, which --triton"):
-        serpent_export.export(
-            variant="B", resolution="64", formats="plan", engine="rtx", out=tmp_path, triton=tmp_path / "triton"
-        )
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            {"formats": "plan", "engine": "rtx"},
+            "--format plan makes a plan of TensorRT-RTX here, which --triton",
+            marks=pytest.mark.skipif(
+                installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}"
+            ),
+        ),
+        ({"formats": "onnx", "precision": "bf16"}, "--precision bf16 leaves nothing for --triton"),
+    ],
+)
+def test_a_repository_of_nothing_that_triton_runs_is_refused_before_any_work(
+    tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        serpent_export.export(variant="B", resolution="64", out=tmp_path, triton=tmp_path / "triton", **options)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -202,6 +202,13 @@ def test_weights_of_something_else(command: Command, checkpoint: Path, tmp_path:
     assert not command.out.exists()
 
 
+def test_a_mistyped_task_exports_no_random_weights(command: Command) -> None:
+    for options in ((), ("--untrained",)):
+        answer = command.fail("--task", "debur", *options, code=2)
+        assert answer.startswith("unknown task 'debur'; known tasks are deblur, ")
+    assert not command.out.exists()
+
+
 def test_required_weights(command: Command) -> None:
     answer = command.fail("--require-weights", "--task", "derain", code=1)
     assert answer.startswith(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serpent.config import SerpentConfig
-from serpent.errors import UsageError
+from serpent.errors import ParityError, UsageError
 from serpent.manifest import load_manifest
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.shapes import parse_profile
@@ -96,6 +96,19 @@ def test_what_another_export_wrote_meanwhile_is_not_replaced(tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"a\.json exists already"):
         export_beside_another()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "first"}
+
+
+def test_a_failed_export_leaves_no_new_folder(tmp_path: Path) -> None:
+    def fail(out: Path) -> None:
+        with staged(out, ["a.onnx"], overwrite=False) as folder:
+            (folder / "a.onnx").write_text("half")
+            raise ParityError("it misses its bound")
+
+    (tmp_path / "old").mkdir()
+    for out in (tmp_path / "new" / "deeper", tmp_path / "old"):
+        with pytest.raises(ParityError):
+            fail(out)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
 def test_a_failed_move_puts_the_old_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,15 +61,15 @@ BATCH_HINT = "use --batch 1 or --batch 1:1:8 (min:opt:max)"
 @pytest.mark.parametrize(
     ("resolution", "message"),
     [
-        *((text, f"--res {text!r} is not understood") for text in ("abc", "", "512x", "x512", "512x512x512", "5.5")),
-        *((text, f"--res {text!r} is not understood") for text in ("1:2", "8:16:24:32", "8::16", ":", "512X512")),
-        *((text, f"--res {text!r} is not understood") for text in ("256:512:1024x512", "512x256:512:1024")),
-        ("0", "--res '0' has the size 0, which is not positive"),
-        ("-8", "--res '-8' has the size -8, which is not positive"),
-        ("512x0", "--res '512x0' has the size 0, which is not positive"),
-        ("0:512:1024", "--res '0:512:1024' has the size 0, which is not positive"),
-        ("512:256:1024", "--res '512:256:1024' is not ordered min <= opt <= max"),
-        ("256:2048:1024", "--res '256:2048:1024' is not ordered min <= opt <= max"),
+        *((text, f"the size {text!r} is not understood") for text in ("abc", "", "512x", "x512", "512x512x512", "5.5")),
+        *((text, f"the size {text!r} is not understood") for text in ("1:2", "8:16:24:32", "8::16", ":", "512X512")),
+        *((text, f"the size {text!r} is not understood") for text in ("256:512:1024x512", "512x256:512:1024")),
+        ("0", "the size '0' has the size 0, which is not positive"),
+        ("-8", "the size '-8' has the size -8, which is not positive"),
+        ("512x0", "the size '512x0' has the size 0, which is not positive"),
+        ("0:512:1024", "the size '0:512:1024' has the size 0, which is not positive"),
+        ("512:256:1024", "the size '512:256:1024' is not ordered min <= opt <= max"),
+        ("256:2048:1024", "the size '256:2048:1024' is not ordered min <= opt <= max"),
     ],
 )
 def test_a_resolution_that_is_none_is_repeated_with_the_forms(resolution: str, message: str) -> None:

@@ -113,6 +113,16 @@ def test_configurations_are_those_of_the_published_protobuf(
     assert [(group.count, group.kind) for group in config.instance_group] == [(1, group_kind(config, "KIND_GPU"))]
 
 
+@pytest.mark.usefixtures("libraries")
+def test_bf16_comes_as_a_plan_alone(tmp_path: Path) -> None:
+    made = write_repository(tmp_path / "triton", write_export(tmp_path / "out", precision="bf16"))
+    assert made.models == ("network-tensorrt",)
+    assert "network.onnx is left out of the Triton repository: ONNX Runtime has no bf16 kernels" in made.notes[0]
+    with pytest.raises(UsageError, match="describes no file that Triton runs"):
+        write_repository(tmp_path / "none", write_export(tmp_path / "onnx", engine=None, precision="bf16"))
+    assert not (tmp_path / "none").exists()
+
+
 def group_kind(config: Any, name: str) -> int:
     return int(type(config.instance_group[0]).DESCRIPTOR.enum_types_by_name["Kind"].values_by_name[name].number)
 

@@ -34,7 +34,7 @@ from serpent_export.progress import StageCallback, silent
 from serpent_export.staging import staged
 from serpent_export.targets import EngineChoice, choose_engine, choose_targets, gpu_note, parse_targets
 from serpent_export.tracing import OPSETS
-from serpent_export.triton import check_target, write_repository
+from serpent_export.triton import NO_BF16, check_target, write_repository
 from serpent_export.volumes import check_volumes
 
 Kind = Literal["onnx", "plan", "ort-trt.onnx"]
@@ -154,12 +154,8 @@ def export(
     if choice.flavour:
         kinds.append("plan")
     kinds += ["ort-trt.onnx"] if ort_trt else []
-    # An earlier export of the same graph may have left the ONNX file that Triton runs.
-    if triton is not None and formats == "plan" and choice.flavour is not TRT and not (out / f"{stem}.onnx").exists():
-        raise UsageError(
-            f"--format plan makes a plan of {RTX.title} here, which --triton {triton} cannot take",
-            hint="use --format all: Triton runs the ONNX file, or --engine trt on a machine with the server's GPU",
-        )
+    if triton is not None and choice.flavour is not TRT:
+        _check_triton_runs(triton, out / f"{stem}.onnx", formats, precision)
     names = [f"{stem}.{kind}" for kind in kinds] + [f"{stem}.json"]
 
     with staged(out, names, overwrite=overwrite) as folder:
@@ -230,6 +226,21 @@ def _check_triton(folder: Path, out: Path, overwrite: bool, options: EngineOptio
         raise UsageError(
             f"--triton {folder} is replaced as a whole and would take the files of --out {out} with it",
             hint="choose another folder: --triton DIR",
+        )
+
+
+def _check_triton_runs(folder: Path, onnx_file: Path, formats: str, precision: str) -> None:
+    """Without a plan that Triton runs, there must be an ONNX file that it does."""
+    if precision == "bf16":
+        raise UsageError(
+            f"--precision bf16 leaves nothing for --triton {folder}: {NO_BF16}",
+            hint="use --precision fp16, or --engine trt on a machine with the server's GPU",
+        )
+    # An earlier export of the same graph may have left it.
+    if formats == "plan" and not onnx_file.exists():
+        raise UsageError(
+            f"--format plan makes a plan of {RTX.title} here, which --triton {folder} cannot take",
+            hint="use --format all: Triton runs the ONNX file, or --engine trt on a machine with the server's GPU",
         )
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from serpent.degradations import find_task
 from serpent.errors import CheckpointError, UsageError
 from serpent.model import Serpent, create_model, load_model, read_metadata, weights_digest
 from serpent.weights import DEFAULT_TASK, shipped_weights
@@ -37,7 +38,8 @@ def load_network(
 
     Raises:
         CheckpointError: the file is unusable, or weights are required and there are none.
-        UsageError: the checkpoint is of another variant or task, contradicts ``untrained``, or cannot be exported.
+        UsageError: the checkpoint is of another variant or task, contradicts ``untrained``, or cannot be exported; or
+            there is no such task.
     """
     shipped = None if weights is not None or untrained else shipped_weights(variant, task)
     if untrained and (weights is not None or require_weights):
@@ -49,8 +51,10 @@ def load_network(
                 f"--require-weights: no trained weights ship for variant {variant} and task {task or DEFAULT_TASK}",
                 hint="name a checkpoint: --weights model.safetensors",
             )
+        task = task or DEFAULT_TASK
+        find_task(task)  # a mistyped name would export random weights for it
         fresh = create_model(variant, seed=0)
-        return Network(fresh, task or DEFAULT_TASK, weights_digest(fresh), "none", trained=False)
+        return Network(fresh, task, weights_digest(fresh), "none", trained=False)
     weights = weights or shipped
     assert weights is not None
     model = load_model(weights)

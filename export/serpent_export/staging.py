@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from serpent.files import check_writable_target
 @contextmanager
 def staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
     """A folder inside ``out`` whose files ``names`` move to ``out`` together when the block succeeds."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -35,6 +37,9 @@ def staged(out: Path, names: list[str], *, overwrite: bool) -> Iterator[Path]:
         raise SerpentError(f"cannot write into {where}: {error.strerror or error}", hint="make room there") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # there are files in it: the export succeeded
+            for new in made:
+                new.rmdir()
 
 
 def move_together(folder: Path, out: Path, names: list[str]) -> None:

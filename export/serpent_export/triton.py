@@ -23,6 +23,7 @@ from serpent_export.triton_texts import readme, start_script
 
 _ELSEWHERE = "choose another folder: --triton DIR"
 _STORED = "model_repository"
+NO_BF16 = "ONNX Runtime has no bf16 kernels on the CPU, and its bf16 on a GPU was not tried"
 _TYPES = {"float32": "TYPE_FP32", "float16": "TYPE_FP16", "uint8": "TYPE_UINT8"}
 
 
@@ -142,7 +143,9 @@ def _fill(folder: Path, manifest: Manifest) -> _Made:
                 "export with --engine trt on a machine with the server's GPU and TensorRT version"
             )
             plan = None
-    if onnx is not None:
+    if onnx is not None and manifest.precision == "bf16":
+        made.notes.append(f"{onnx.name} is left out of the Triton repository: {NO_BF16}")
+    elif onnx is not None:
         manifest.check_digest(onnx)
         _add_model(folder, manifest, onnx, "onnxruntime", made)
     if not made.models:
