@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,20 @@ _UNLIMITED = 10_000
 
 def show_json(result: Mapping[str, Any]) -> None:
     """Write the one JSON object of a ``--json`` run."""
-    click.echo(json.dumps(result, indent=2))
+    click.echo(json_text(result, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON; numbers that are not finite, which it does not have (the PSNR of equal pictures), become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serpent_cli.console import counting
+from serpent_cli.console import counting, json_text
 
 if TYPE_CHECKING:
     from serpent.pictures.jobs import Job
@@ -130,4 +129,4 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def _event(kind: str, **fields: Any) -> None:
-    click.echo(json.dumps({"event": kind, **fields}))
+    click.echo(json_text({"event": kind, **fields}))

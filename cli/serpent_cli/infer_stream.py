@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 from click.core import ParameterSource
+
+from serpent_cli.console import json_text
 
 if TYPE_CHECKING:
     from serpent.pictures.video import RawVideo
@@ -86,7 +87,7 @@ def run_stream(
     seconds = time.perf_counter() - start
     if as_json:
         report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3), "notes": list(notes)}
-        click.echo(json.dumps(report), err=True)
+        click.echo(json_text(report), err=True)
         return 0
     click.echo(f"{count} frames in {seconds:.1f} s, {count / seconds:.2f} a second", err=True)
     for note in notes:

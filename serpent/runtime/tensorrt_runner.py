@@ -161,7 +161,7 @@ class PlanRunner:
             self._engine.close()
 
     def _bytes(self, shape: Shape) -> int:
-        return math.prod(shape) * np.dtype(self._border.dtype).itemsize
+        return math.prod(shape) * int(np.dtype(self._border.dtype).itemsize)
 
     def _check_tensor(self, view: DeviceView, name: str) -> None:
         border = self._border

@@ -180,7 +180,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | None = None) ->
         if table == "config" and name and isinstance(fields.setdefault(table, {}), dict):
             fields[table][name] = value
         else:
-            fields[key] = value
+            fields[key] = dict(value) if isinstance(value, dict) else value  # the next override may change it
     return Recipe.from_dict(fields)
 
 
