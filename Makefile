@@ -64,9 +64,10 @@ soak: $(STAMP) ## Run the reliability tests in full: tens of minutes
 	$(PYTEST) tests/reliability --scale 1 --figures benchmarks/results/soak-$$(date -u +%F).json
 
 test-native: $(STAMP) ## Build the native library with plain CMake and run its C tests
-	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
-	PATH="$(abspath $(BIN)):$$PATH" cmake --build build --parallel $(JOBS)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/test_native_build.py --native-build build
+	@# The system's CMake if there is one, as in the tests: what they compile alike, ccache then keeps.
+	PATH="$$PATH:$(abspath $(BIN))" cmake -S . -B build -DSERPENT_CUDA=OFF -DSERPENT_TESTS=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON
+	PATH="$$PATH:$(abspath $(BIN))" cmake --build build --parallel $(JOBS)
+	PATH="$$PATH:$(abspath $(BIN))" $(BIN)/python -m pytest tests/test_native_build.py --native-build build
 
 test-aarch64: export PATH := $(abspath $(BIN)):$(PATH)
 test-aarch64: ## Cross-compile the native library for 64-bit ARM and run its C tests under emulation
