@@ -69,6 +69,18 @@ def test_every_size_keeps_its_shape_dtype_and_range(task: str, size: tuple[int, 
     assert not np.shares_memory(degraded, picture)
 
 
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_task_that_works_in_place_leaves_the_picture_as_it_is() -> None:
+    @register("darken")
+    def darken(picture: NDArray[np.float32], _random: Generator) -> NDArray[np.float32]:
+        picture *= 0.5
+        return picture
+
+    picture = PICTURE.copy()
+    np.testing.assert_array_equal(degrade(picture, "darken", generator(0, 1)), PICTURE * np.float32(0.5))
+    np.testing.assert_array_equal(picture, PICTURE)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 40), (90, 70)], ids=str)
 def test_the_gaussian_is_that_of_scipy(size: tuple[int, int]) -> None:
     picture = np.random.default_rng(2).random((*size, 3), dtype=np.float32)

@@ -119,7 +119,8 @@ def degrade(picture: NDArray[np.float32], task: str, random: Generator) -> NDArr
     if picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape or picture.dtype != np.float32:
         raise ArgumentError(f"picture is {picture.shape} {picture.dtype}; expected (H, W, 3) float32")
     try:
-        result = np.asarray(function(picture, random))
+        # A copy: what works in place (picture *= 0.5) would otherwise degrade the target as well.
+        result = np.asarray(function(picture.copy(), random))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise ArgumentError(
