@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import serpent
-from serpent.errors import SerpentError
+from serpent.errors import SerpentError, UsageError
 from serpent.train.checkpoints import load_checkpoint
 from serpent_cli.training import train
 from training import TINY, make_pictures, run_train, start_train
@@ -131,6 +131,17 @@ def test_processes_fail_together_with_one_message_each(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.slow
+def test_a_log_that_cannot_be_begun_ends_all_processes_with_a_message(tmp_path: Path) -> None:
+    data = make_pictures(tmp_path / "data", 4)
+    (tmp_path / "run" / "log.csv").mkdir(parents=True)
+    run = run_train(tmp_path, data, *SMALL, "--batch", "2", "--steps", "2", "--out", tmp_path / "run", "--devices", "2")
+    assert run.returncode != 0
+    assert "log.csv: Is a directory" in run.stderr
+    assert "another process of this run failed" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def fill(filler: Path) -> None:
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -164,6 +175,21 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
         assert run_train(tmp_path, *arguments, "--resume").returncode == 0
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--task", "sharpen"), "unknown task 'sharpen'"), (("--out", "{tmp}/old"), "old holds a run already")],
+)
+def test_what_can_fail_at_once_fails_before_the_pictures_are_read(
+    tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "old" / "checkpoint-000000001").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(b"broken")
+    given = [option.format(tmp=tmp_path) for option in options]
+    with pytest.raises(UsageError, match=message):
+        train.main([str(tmp_path / "data"), "--out", str(tmp_path / "run"), *given], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serpent.errors import PictureError, UsageError
 from serpent.pictures import Picture, read_picture, write_picture
-from serpent.train import Recipe
+from serpent.train import Recipe, photographs
 from serpent.train.photographs import Photographs
 from serpent.train.samples import Samples, batches
 from training import make_pictures
@@ -51,6 +54,26 @@ def test_pictures_beyond_the_memory_are_read_again(tmp_path: Path) -> None:
     assert len(all_kept) == 4
     for index in range(4):
         assert np.array_equal(all_kept[index], none_kept[index])
+
+
+def test_no_more_than_a_few_pictures_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them would be in memory at once where they are decoded faster than they are taken in."""
+    make_pictures(tmp_path, 20)
+    decode, started, most = photographs._decode, itertools.count(1), 0
+    latest = [0]
+
+    def counted(path: Path) -> Any:
+        latest[0] = next(started)
+        return decode(path)
+
+    def slow(taken: int, _total: int) -> None:
+        nonlocal most
+        time.sleep(0.02)
+        most = max(most, latest[0] - taken)
+
+    monkeypatch.setattr(photographs, "_decode", counted)
+    assert len(Photographs([tmp_path], least=16, memory=0, on_read=slow)) == 20
+    assert most <= 5
 
 
 def test_deep_pictures_keep_their_depth(tmp_path: Path) -> None:

@@ -105,15 +105,19 @@ def train(
         require("torch", "torch", "serpent-train")
         for module in ("lightning_fabric", *(("tensorboardX",) if tensorboard else ())):
             require(module, "train", "serpent-train")
+        from serpent.degradations import find_task
         from serpent.evaluation import Pairs
         from serpent.train import fit, load_recipe
-        from serpent.train.fitting import Machine
+        from serpent.train.fitting import Machine, check_run
         from serpent.train.photographs import Photographs
 
     overrides = {key: value for key in _RECIPE_OPTIONS if (value := chosen[key]) is not None}
     if "epochs" in overrides:
         overrides.setdefault("steps", None)
     made = load_recipe(recipe, overrides | dict(map(_setting, settings)))
+    # What can fail at once fails before the pictures are read.
+    find_task(made.task)
+    check_run(out, resume=resume)
     with activity("reading the pictures") as progress:
         pictures = Photographs(data, least=made.crop, processes=devices, on_read=progress.tile)
         if validate is not None:

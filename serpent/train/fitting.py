@@ -129,7 +129,7 @@ def fit(
             full; or another process failed, which has its own message.
     """
     start = time.monotonic()
-    _check_run(run, resume)
+    check_run(run, resume=resume)
     fabric = _fabric(recipe, machine)
     processes = fabric.world_size * recipe.accumulate
     if recipe.batch % processes:
@@ -193,7 +193,12 @@ def fit(
     return Fit(step, total, learner.best, weights, reason, fabric.is_global_zero, learner.taken)
 
 
-def _check_run(run: Path, resume: bool) -> None:
+def check_run(run: Path, *, resume: bool) -> None:
+    """Refuse a folder that :func:`fit` would refuse, before hours go into reading pictures.
+
+    Raises:
+        UsageError: a file, a run without ``resume``, or weights without a checkpoint.
+    """
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run} is a file; expected a folder for the run", hint="choose another folder")
     if has_checkpoint(run):
@@ -201,7 +206,8 @@ def _check_run(run: Path, resume: bool) -> None:
             raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
         return
     # Batches that were saved and a log alone are of a run that failed early: nothing is lost by starting anew.
-    weights = sorted(path for path in run.glob("*.safetensors") if not path.name.startswith(NOT_FINITE))
+    # So is nothing by what a process that was killed had begun to write, under a hidden name.
+    weights = sorted(path for path in run.glob("*.safetensors") if not path.name.startswith((NOT_FINITE, ".")))
     if weights:
         raise UsageError(
             f"{run} holds weights ({', '.join(path.name for path in weights)}) but no checkpoint to go on from",

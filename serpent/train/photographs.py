@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serpent.pictures.jobs import Targets, pictures_below
 from serpent.runtime.memory import process_memory
 
 _LISTED = 20
+_READERS = 4
 _SHARE = 0.5
 _UNKNOWN = 1 << 30
 """Free memory that is assumed where the system does not tell, bytes."""
@@ -35,7 +37,7 @@ class Photographs:
 
     Raises:
         UsageError: a folder holds no picture.
-        PictureError: a folder is not there; pictures that cannot be read or are too small; every one is named.
+        PictureError: a folder is not there; pictures that cannot be read or are too small; the first are named.
     """
 
     def __init__(
@@ -82,21 +84,20 @@ class Photographs:
 
     def _read_all(self, least: int, memory: int, on_read: Callable[[int, int], None] | None) -> None:
         problems = []
-        with ThreadPoolExecutor(4) as pool:
-            for index, read in enumerate(pool.map(_try_decode, self.paths)):
-                if isinstance(read, SerpentError):
-                    problems.append(read.message)
-                elif min(read.shape[:2]) < least:
-                    height, width, _ = read.shape
-                    problems.append(f"{self.paths[index]} is {width}x{height}, smaller than the crop of {least}")
-                else:
-                    self._digest.update(f"{self.names[index]}\0{read.shape}".encode(errors="surrogateescape"))
-                    self._digest.update(np.ascontiguousarray(read).data)
-                    if read.nbytes <= memory:
-                        memory -= read.nbytes
-                        self._kept[index] = read
-                if on_read is not None:
-                    on_read(index + 1, len(self.paths))
+        for index, read in enumerate(_decoded(self.paths)):
+            if isinstance(read, SerpentError):
+                problems.append(read.message)
+            elif min(read.shape[:2]) < least:
+                height, width, _ = read.shape
+                problems.append(f"{self.paths[index]} is {width}x{height}, smaller than the crop of {least}")
+            else:
+                self._digest.update(f"{self.names[index]}\0{read.shape}".encode(errors="surrogateescape"))
+                self._digest.update(np.ascontiguousarray(read).data)
+                if read.nbytes <= memory:
+                    memory -= read.nbytes
+                    self._kept[index] = read
+            if on_read is not None:
+                on_read(index + 1, len(self.paths))
         if problems:
             raise PictureError(_listing(problems), hint="remove them, or choose a smaller --crop")
 
@@ -105,6 +106,18 @@ def _listing(problems: Sequence[str]) -> str:
     shown = "\n  ".join(problems[:_LISTED])
     rest = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
     return f"{len(problems)} picture(s) cannot be used:\n  {shown}{rest}"
+
+
+def _decoded(paths: Sequence[Path]) -> Iterator[NDArray[Any] | SerpentError]:
+    """Every picture in turn, read ahead on threads: by a few, however slowly they are taken."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        ahead: deque[Future[NDArray[Any] | SerpentError]] = deque()
+        for path in paths:
+            ahead.append(pool.submit(_try_decode, path))
+            if len(ahead) > _READERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _try_decode(path: Path) -> NDArray[Any] | SerpentError:
