@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 import serpent
 from serpent.errors import CheckpointError, SerpentError, UsageError
+from serpent.pictures import Picture, write_picture
 from serpent.train import Recipe, save_network
 from serpent.train.checkpoints import load_checkpoint
 from serpent.train.fitting import Machine
@@ -179,6 +181,22 @@ def test_sizes_that_the_network_does_not_take_are_named(pictures: Photographs, t
             run(pictures, tmp_path, dataclasses.replace(RECIPE, network=spec))
     with pytest.raises(UsageError, match="makes PosixPath; expected a torch module with size_multiple"):
         run(pictures, tmp_path, dataclasses.replace(RECIPE, network="training:Path"))
+
+
+def test_networks_that_cannot_be_used_are_named(pictures: Photographs, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'training:wanting' cannot be made: TypeError: .*missing 1 .*py:\d+\)"):
+        run(pictures, tmp_path, dataclasses.replace(RECIPE, network="training:wanting"))
+    with pytest.raises(UsageError, match=r"gray makes \(2, 1, 16, 16\) of \(2, 3, 16, 16\); expected the same"):
+        run(pictures, tmp_path, dataclasses.replace(RECIPE, network="training:gray"))
+
+
+def test_a_picture_that_is_restored_to_the_last_bit_ends_no_run(pictures: Photographs, tmp_path: Path) -> None:
+    """A black one: what is below 0 is clipped, and its PSNR infinite."""
+    (tmp_path / "held").mkdir()
+    write_picture(tmp_path / "held" / "black.png", Picture(np.zeros((32, 32, 3), np.float32)))
+    recipe = dataclasses.replace(RECIPE, network="training:black", task="inpaint", steps=2, validate_every=1)
+    result = run(pictures, tmp_path / "run", recipe, validation=tmp_path / "held")
+    assert (result.step, result.best) == (2, 120.0)
 
 
 @pytest.mark.slow

@@ -103,6 +103,8 @@ def test_a_table_replaces_fields_of_the_configuration(tmp_path: Path) -> None:
         ({"config.width": 3}, "unknown configuration field width; known fields are conv_size, d_state"),
         ({"config.depth": 0}, "depth is 0"),
         ({"config": 3}, "the recipe's config is 3; expected a table of fields of SerpentConfig"),
+        ({"config.variant": "L"}, "expected no variant in it: the recipe's network names that"),
+        ({"config.in_channels": 1}, "the recipe's config is {'in_channels': 1}; expected in_channels 3: pictures"),
         ({"crop.side": 3}, "unknown recipe field crop.side"),
         ({"network": "my:net", "config.depth": 1}, "the recipe's config is .*; expected none: only B, L, H have a"),
     ],

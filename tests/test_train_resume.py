@@ -89,6 +89,20 @@ def test_a_network_with_parameters_that_get_no_gradient_resumes(pictures: Photog
     assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
 
 
+@pytest.mark.parametrize("shard_mib", [None, 1])
+def test_a_network_that_uses_a_layer_twice_is_saved_and_resumes(
+    pictures: Photographs, tmp_path: Path, shard_mib: int | None
+) -> None:
+    recipe = dataclasses.replace(RECIPE, network="training:shared", steps=4, validate_every=2)
+    run(pictures, tmp_path / "whole", recipe)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(pictures, tmp_path / "parts", recipe, on_report=StopAfter(3), shard_mib=shard_mib)
+    run(pictures, tmp_path / "parts", recipe, resume=True, shard_mib=shard_mib)
+    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
+    state = load_network(tmp_path / "parts" / "last.safetensors").state_dict()
+    assert torch.equal(state["0.weight"], state["2.weight"])
+
+
 def test_a_resumed_run_keeps_what_is_said_of_its_weights(pictures: Photographs, tmp_path: Path) -> None:
     run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=2), about={"license": "CC0"}, max_minutes=0)
     result = run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=2), resume=True)

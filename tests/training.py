@@ -37,6 +37,33 @@ def frozen() -> nn.Module:
     return network
 
 
+def shared() -> nn.Module:
+    """A network that uses one layer twice."""
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+    network = nn.Sequential(layer, nn.ReLU(), layer)
+    network.size_multiple = 1  # type: ignore[assignment]
+    return network
+
+
+def gray() -> nn.Module:
+    """A network that gives one channel."""
+    network = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1))
+    network.size_multiple = 1  # type: ignore[assignment]
+    return network
+
+
+def black() -> nn.Module:
+    """A network whose results are below 0."""
+    network = plain()
+    nn.init.constant_(network[2].bias, -9)  # type: ignore[index]
+    return network
+
+
+def wanting(channels: int) -> nn.Module:
+    """A factory that cannot be called without an argument."""
+    return nn.Conv2d(3, channels, 3)
+
+
 def make_pictures(folder: Path, count: int, side: int = 40) -> Path:
     """Smooth random pictures, some of them in a folder of their own."""
     random = np.random.default_rng(7)

@@ -124,8 +124,20 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int | None) -> None:
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = for_file(tensors)
     if shard_mib is None:
+def for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: on the CPU, contiguous, and each in memory of its own."""
+    found: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in places else own  # a layer that a network uses twice has two names
+        places.add(place)
+    return found
+
+
         save_file(tensors, folder / _WEIGHTS)
         return
     parts: list[dict[str, Tensor]] = [{}]

@@ -111,6 +111,7 @@ class Learner:
 
         Raises:
             SerpentError: loss or gradient are not finite; the weights are as they were.
+            UsageError: a network that gives another shape than it takes.
         """
         torch.manual_seed((self.recipe.seed << 32) + step)
         for group in self.optimizer.param_groups:
@@ -121,6 +122,11 @@ class Learner:
             last = number == len(passes) - 1
             with self._fabric.no_backward_sync(self._wrapped, enabled=not last):
                 restored = self._wrapped(self._fabric.to_device(degraded)).float()
+                if restored.shape != clean.shape:  # torch would stretch one channel over three
+                    raise UsageError(
+                        f"the network {self.recipe.network} makes {tuple(restored.shape)} of {tuple(degraded.shape)}; "
+                        "expected the same shape"
+                    )
                 difference = restored - self._fabric.to_device(clean)
                 loss = _loss(difference, self.recipe.loss)
                 self._fabric.backward(loss / len(passes))

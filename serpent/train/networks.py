@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from serpent.config import PATCH_SIZES
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
 from serpent.model import Serpent, create_model, load_model, save_model
+from serpent.train.checkpoints import for_file
 
 FORMAT = "serpent-network-v1"
 """Format of checkpoints of networks other than Serpent, in the metadata of the safetensors file."""
@@ -44,7 +46,15 @@ def create_network(spec: str, *, seed: int, config: Mapping[str, Any] | None = N
         raise UsageError(f"the network {spec!r} cannot be imported: {error}", hint=hint) from None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = make()
+        try:
+            network = make()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise UsageError(
+                f"the network {spec!r} cannot be made: {type(error).__name__}: {error} "
+                f"({where.filename}:{where.lineno})",
+                hint="name a function that takes no argument and returns the network",
+            ) from error
     if not isinstance(network, nn.Module) or not isinstance(getattr(network, "size_multiple", None), int):
         raise UsageError(f"{spec!r} makes {type(network).__name__}; expected a torch module with size_multiple")
     return network.eval()
@@ -62,7 +72,7 @@ def save_network(network: nn.Module, path: Path, *, spec: str, task: str, extra:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = for_file(network.state_dict())
     with written_aside(path) as aside:
         try:
             save_file(state, aside, metadata={**extra, "format": FORMAT, "network": spec, "task": task})

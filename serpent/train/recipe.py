@@ -103,7 +103,9 @@ class Recipe:
             self._check(name, getattr(self, name) in known, " or ".join(known))
         self._check("config", isinstance(self.config, Mapping), "a table of fields of SerpentConfig")
         if self.network.upper() in PATCH_SIZES:
-            SerpentConfig.from_variant(self.network, **self.config)
+            self._check("config", "variant" not in self.config, "no variant in it: the recipe's network names that")
+            channels = SerpentConfig.from_variant(self.network, **self.config).in_channels
+            self._check("config", channels == 3, "in_channels 3: pictures are RGB")
         else:
             self._check("config", not self.config, f"none: only {', '.join(PATCH_SIZES)} have a configuration")
         if self.batch % self.accumulate:

@@ -10,6 +10,9 @@ from serpent.evaluation import DegradedDigest, Pairs
 from serpent.metrics import psnr, ssim
 from serpent.train.samples import to_tensor
 
+_MOST = 120.0
+"""Decibels that a picture counts at most: one restored to the last bit (black, after clipping) has infinitely many."""
+
 
 class Validation:
     """Some pairs, degraded once and kept.
@@ -41,6 +44,6 @@ class Validation:
             for pair in mine:
                 restored = network(to_tensor([pair.degraded]).to(device)).float().clamp(0, 1).cpu()
                 result = restored[0].permute(1, 2, 0).numpy()
-                sums[0] += psnr(pair.target, result)
+                sums[0] += min(psnr(pair.target, result), _MOST)
                 sums[1] += ssim(pair.target, result)
         return sums[0], sums[1], len(mine)
