@@ -165,6 +165,57 @@ def test_a_checkpoint_from_before_meters_were_kept_resumes(pictures: Photographs
     assert [row["step"] for row in log(tmp_path)] == ["6", "10", "12", "18", "20"]
 
 
+@pytest.mark.parametrize("torn", ["1", "1,2,0.0", "\0\0\0"])
+def test_a_line_of_the_log_that_was_not_finished_is_dropped(pictures: Photographs, tmp_path: Path, torn: str) -> None:
+    """As a full disk or a power cut leaves it."""
+    run(pictures, tmp_path, max_minutes=0)
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write(torn)
+    run(pictures, tmp_path, resume=True)
+    assert [row["step"] for row in log(tmp_path)] == [str(step) for step in range(1, 21)]
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(pictures: Photographs, tmp_path: Path) -> None:
+    """A kill in the middle of the first weights leaves no run that could be gone on with, and none to lose."""
+    for name in ("last", "best"):
+        (tmp_path / f".{name}.serpent-0a1b2c.safetensors").write_bytes(b"half")
+    assert run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1)).step == 1
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_disk_that_is_full_at_weights_or_log_names_the_next_command(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Any:
+        raise SerpentError(f"cannot write {path}: No space left on device", hint="choose another folder")
+
+    recipe = dataclasses.replace(RECIPE, steps=4)
+    run(pictures, tmp_path / "run", recipe, max_minutes=0)
+    for module, file in (("model.checkpoint", "last.safetensors"), ("train.logs", "log.csv")):
+        monkeypatch.setattr(f"serpent.{module}.written_aside", full)
+        for folder, resume, command in (("run", True, "go on with --resume"), (file, False, "start anew")):
+            with pytest.raises(SerpentError, match=rf"{file}: No space left") as caught:
+                run(pictures, tmp_path / folder, recipe, resume=resume)
+            assert caught.value.hint == f"free some space, then {command}"
+
+
+def test_a_second_sigterm_is_the_same_request(pictures: Photographs, tmp_path: Path) -> None:
+    """A scheduler tells every process to end, and torchrun tells its own once more."""
+
+    def on_step(step: int, _total: int) -> None:
+        if step == 3:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("the run was ended without a checkpoint"))
+    try:
+        result = run(pictures, tmp_path, on_step=on_step)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result.step, result.reason) == (3, "interrupted")
+    assert load_checkpoint(tmp_path).step == 3
+
+
 def test_checkpoints_come_without_validation_too(pictures: Photographs, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         run(pictures, tmp_path, validation=None, on_report=StopAfter(15))

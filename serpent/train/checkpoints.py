@@ -114,6 +114,11 @@ def has_checkpoint(run: Path) -> bool:
     return bool(_checkpoints(run))
 
 
+def after_freeing(run: Path) -> str:
+    """The next command after a file of a run could not be written."""
+    return f"free some space, then {'go on with --resume' if has_checkpoint(run) else 'start anew'}"
+
+
 def _checkpoints(run: Path) -> list[tuple[int, Path]]:
     if not run.is_dir():
         return []
@@ -121,11 +126,6 @@ def _checkpoints(run: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in matches if match is not None)
 
 
-def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int | None) -> None:
-    from safetensors.torch import save_file
-
-    tensors = for_file(tensors)
-    if shard_mib is None:
 def for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as safetensors takes them: on the CPU, contiguous, and each in memory of its own."""
     found: dict[str, Tensor] = {}
@@ -138,6 +138,11 @@ def for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int | None) -> None:
+    from safetensors.torch import save_file
+
+    tensors = for_file(tensors)
+    if shard_mib is None:
         save_file(tensors, folder / _WEIGHTS)
         return
     parts: list[dict[str, Tensor]] = [{}]

@@ -19,6 +19,7 @@ import torch
 from serpent.errors import UsageError
 from serpent.evaluation import Pairs
 from serpent.extras import require
+from serpent.files import remove_abandoned
 from serpent.train.checkpoints import has_checkpoint
 from serpent.train.initial import Taken
 from serpent.train.learner import NOT_FINITE, Learner
@@ -137,6 +138,7 @@ def fit(
         raise UsageError(f"batch {recipe.batch} cannot be shared out evenly over {shares}")
     total = recipe.total_steps(len(photographs))
     run.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(run)
     check = None
     if validation is not None:
         pairs = Pairs(validation, recipe.task, recipe.seed, recipe.validate_crop)
@@ -151,7 +153,8 @@ def fit(
     reason = "finished"
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(_signals())
-        log = Log(run, step, tensorboard=tensorboard) if fabric.is_global_zero else None
+        with together(fabric):
+            log = Log(run, step, tensorboard=tensorboard) if fabric.is_global_zero else None
         numbers = _numbers(step, total, recipe, fabric.global_rank, fabric.world_size)
         source = iter(batches(Samples(photographs, recipe), numbers, machine.workers))
         meter = Meter(recipe.batch, past, fabric.device)
@@ -262,7 +265,7 @@ def _numbers(step: int, total: int, recipe: Recipe, rank: int, world: int) -> It
 
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step; the second has its usual effect."""
+    """Turn SIGINT and SIGTERM into a request to stop after the step; a SIGINT after it has its usual effect."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -271,8 +274,8 @@ def _signals() -> Iterator[threading.Event]:
 
     def request(_number: int, _frame: FrameType | None) -> None:
         stop.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        # SIGTERM comes twice where a scheduler tells all processes and torchrun passes it on: that is one request.
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     for number in before:
         signal.signal(number, request)

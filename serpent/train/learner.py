@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.files import written_aside
 from serpent.model.blocks import VSSBlock
-from serpent.train.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from serpent.train.checkpoints import Checkpoint, after_freeing, load_checkpoint, save_checkpoint
 from serpent.train.initial import take_over
 from serpent.train.networks import create_network, save_network
 from serpent.train.recipe import Recipe
@@ -179,7 +179,10 @@ class Learner:
             about["validation_psnr"] = f"{self.best:.3f}"
         for name in ("last", "best") if self._better else ("last",):
             path = run / f"{name}.safetensors"
-            save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
+            try:
+                save_network(self._kept(), path, spec=self.recipe.network, task=self.recipe.task, extra=about)
+            except SerpentError as error:  # which advises another folder, where nothing could be gone on with
+                raise SerpentError(error.message, hint=after_freeing(run)) from None
         self._better = False
         best = None if math.isnan(self.best) else self.best
         state = {**self._identity, "total": total, "best": best, "about": self._about, "meter": meter}

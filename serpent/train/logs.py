@@ -12,7 +12,7 @@ from pathlib import Path
 from serpent.errors import SerpentError
 from serpent.extras import require
 from serpent.files import written_aside
-from serpent.train.checkpoints import has_checkpoint
+from serpent.train.checkpoints import after_freeing
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,16 @@ class Log:
         self._path = run / "log.csv"
         rows = []
         if self._path.exists() and step > 0:
-            with self._path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with written_aside(self._path) as aside, aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            # A full disk or a power cut ends a file in the middle of a line, whose numbers are not what they were.
+            whole = self._path.read_text().rpartition("\n")[0]
+            rows = [row for row in csv.DictReader(whole.splitlines()) if int(row["step"]) <= step]
+        try:
+            with written_aside(self._path) as aside, aside.open("w", newline="") as file:
+                writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+        except SerpentError as error:  # which advises another folder, where nothing could be gone on with
+            raise SerpentError(error.message, hint=after_freeing(run)) from None
         self._events = Events(run / "tensorboard", step) if tensorboard else None
 
     def write(self, report: Report) -> None:
@@ -85,8 +89,7 @@ class Log:
                 scalars = {k: v for k, v in values.items() if k not in ("step", "samples") and v is not None}
                 self._events.write(report.step, scalars)
         except OSError as error:
-            again = "go on with --resume" if has_checkpoint(self._path.parent) else "start anew"
-            hint = f"free some space, then {again}"
+            hint = after_freeing(self._path.parent)
             raise SerpentError(f"cannot write the log {self._path}: {error.strerror}", hint=hint) from None
 
 
