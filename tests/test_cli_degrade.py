@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +101,23 @@ def test_what_fails_in_a_folder_is_listed_and_the_rest_is_done(
     assert captured.out == f"{tmp_path / 'out'}  0 degraded (deblur, seed 0), 3 failed\n"
     assert captured.err.count("exists already\n  add --overwrite") == 2
     assert leave(folder / "a.png", tmp_path / "out" / "a.png", "--overwrite") == 0
+
+
+def test_a_folder_that_cannot_be_read_is_listed_and_the_rest_is_done(
+    tmp_path: Path, leave: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, scandir = saved(tmp_path / "in", "a.png", "b/c.png"), os.scandir
+
+    def refusing(path: Any) -> Any:
+        if os.fspath(path) == os.fspath(folder / "b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert leave(folder, tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert captured.out.endswith("1 degraded (deblur, seed 0), 1 failed\n")
+    assert captured.err == f"failed: cannot read the folder {folder / 'b'}: Permission denied\n"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exported import Exported
-from serpent.errors import UsageError
+from serpent.errors import SerpentError, UsageError
 from serpent.evaluation import Pairs, evaluate, fit_wiener
 from serpent.evaluation.report import summarise, write_rows
 from serpent.evaluation.scores import Evaluation, Row, Scores
@@ -200,6 +200,7 @@ def test_the_floor_is_left_out_on_purpose_only(data: Path, options: list[str], p
         ("{data} --lpips-weights {here}/absent.safetensors", 1, "the LPIPS weights"),
         ("{data} --out {here}/bad", 2, "summary.json exists already"),
         ("{data} --out {data}/report", 2, "report lies in"),
+        ("{data} --wiener-from {here}/fit --out {here}/fit/report", 2, "report lies in"),
         ("{data} --out {here}/no/folder", 2, "no does not exist"),
         ("{data} --out {here}/bad/summary.json", 2, "summary.json exists already"),
     ],
@@ -215,6 +216,7 @@ def test_what_is_refused_before_the_model_is_opened(
 ) -> None:
     (tmp_path / "empty").mkdir()
     saved(tmp_path / "bad", "good.png")
+    saved(tmp_path / "fit", "other.png")
     (tmp_path / "bad" / "broken.png").write_bytes(b"broken")
     (tmp_path / "bad" / "summary.json").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
@@ -237,6 +239,25 @@ def test_a_missing_model_is_named(data: Path, leave: Callable[..., int], capsys:
 def test_overwrite_replaces_earlier_files(data: Path, tmp_path: Path, leave: Callable[..., int]) -> None:
     for extra in ([], ["--overwrite"]):
         assert leave("model.onnx", data, "--limit", 1, "--out", tmp_path / "out", *extra) == 0
+
+
+@pytest.mark.usefixtures("session")
+def test_figures_are_shown_where_they_cannot_be_written(
+    data: Path,
+    tmp_path: Path,
+    leave: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        raise SerpentError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("serpent.evaluation.report.write_rows", full)
+    assert leave("model.onnx", data, "--limit", 1, "--out", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert "PSNR dB" in captured.out
+    assert "written" not in captured.out
+    assert "No space left" in captured.err
 
 
 def row(name: str, psnr: float, height: int = 12, width: int = 16) -> Row:

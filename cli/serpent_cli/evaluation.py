@@ -94,7 +94,7 @@ def evaluate(
     pairs = Pairs(data, task, seed, crop, limit)
     training = [Pairs(folder, task, seed) for folder in wiener_from]
     if out is not None:
-        _check_folder(out, data, overwrite=overwrite)
+        _check_folder(out, (data, *wiener_from), overwrite=overwrite)
     distance = _distance(lpips_weights)
     with activity("reading the pictures") as now:
         _check_pairs(pairs, training, border, with_lpips=distance is not None)
@@ -124,14 +124,15 @@ def evaluate(
         "wiener_pictures": sum(map(len, training)),
     }
     summary = {**how, **summarise(found), "notes": _notes(restorer, task)}
+    if not as_json:
+        # Before anything is written: a disk that is full by now must not take hours of figures with it.
+        _show(summary)
     if out is not None:
         _write(out, found, sheet, summary, overwrite=overwrite)
+        if not as_json:
+            click.echo(f"written: {', '.join(str(out / name) for name in (_ROWS, _SUMMARY, _SHEET))}")
     if as_json:
         show_json(summary)
-        return
-    _show(summary)
-    if out is not None:
-        click.echo(f"written: {', '.join(str(out / name) for name in (_ROWS, _SUMMARY, _SHEET))}")
 
 
 def _opener(model: Path) -> Callable[..., AbstractContextManager[Restorer]]:
@@ -148,12 +149,15 @@ def _opener(model: Path) -> Callable[..., AbstractContextManager[Restorer]]:
     return open_restorer
 
 
-def _check_folder(out: Path, data: Path, *, overwrite: bool) -> None:
+def _check_folder(out: Path, pictures: tuple[Path, ...], *, overwrite: bool) -> None:
     from serpent.errors import UsageError
     from serpent.files import check_writable_target
 
-    if out.resolve().is_relative_to(data.resolve()):
-        raise UsageError(f"{out} lies in {data}: the sheet would be one of its pictures", hint="choose another folder")
+    for folder in pictures:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"{out} lies in {folder}: the sheet would be one of its pictures", hint="choose another folder"
+            )
     # A folder that is not there yet can be made where a file could.
     for path in [out / name for name in (_ROWS, _SUMMARY, _SHEET)] if out.is_dir() else [out]:
         check_writable_target(path, overwrite=overwrite and out.is_dir())

@@ -76,8 +76,9 @@ def degraded_jobs(source: Path, target: Path) -> dict[str, Job]:
         # Whether a result would replace a picture is said below, in the words of this command.
         found = collect([source], Targets(target, suffix="", in_place=True))
         jobs = {job.source.relative_to(source).as_posix(): job for job in found}
-    sources = {job.source.resolve() for job in jobs.values()}
-    for job in jobs.values():
+    pictures = [job for job in jobs.values() if job.error is None]  # the others are folders that cannot be read
+    sources = {job.source.resolve() for job in pictures}
+    for job in pictures:
         if job.target.resolve() in sources:
             raise UsageError(f"{job.target}, a result, is one of the pictures to degrade", hint="choose another OUT")
     return jobs
