@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +29,19 @@ def read_other(path: Path, max_pixels: int) -> Picture:
 
     from serpent.pictures.read import check_size, split_channels
 
-    source = OpenImageIO.ImageInput.open(str(path))
-    if source is None:
-        raise PictureError(f"{path} is damaged or truncated: {_reason(OpenImageIO.geterror())}")
-    try:
-        spec = source.spec()
-        check_size(path, spec.width, spec.height, max_pixels)
-        bits = {"uint8": 8, "uint16": 16, "float": FLOAT_DEPTH}[str(spec.format)]
-        stored = source.read_image(spec.format)
-        if stored is None:
-            raise PictureError(f"{path} is damaged or truncated: {_reason(source.geterror())}")
-    finally:
-        source.close()
+    with _unicode_name(path) as name:
+        source = OpenImageIO.ImageInput.open(name)
+        if source is None:
+            raise PictureError(f"{path} is damaged or truncated: {_reason(OpenImageIO.geterror())}")
+        try:
+            spec = source.spec()
+            check_size(path, spec.width, spec.height, max_pixels)
+            bits = {"uint8": 8, "uint16": 16, "float": FLOAT_DEPTH}[str(spec.format)]
+            stored = source.read_image(spec.format)
+            if stored is None:
+                raise PictureError(f"{path} is damaged or truncated: {_reason(source.geterror())}")
+        finally:
+            source.close()
     samples = np.asarray(stored, dtype=np.float32).reshape(spec.height, spec.width, spec.nchannels)
     if bits == FLOAT_DEPTH:
         if not np.isfinite(samples).all():
@@ -45,6 +49,8 @@ def read_other(path: Path, max_pixels: int) -> Picture:
         samples = samples[::-1]  # the rows of a PFM file go from the bottom to the top
     else:
         samples = samples / np.float32(2**bits - 1)
+    if samples.shape[-1] == 4 and not samples[..., 3].any():
+        samples = samples[..., :3]  # the fourth byte of a BMP file's pixel is most often unused, and zero
     notes: tuple[str, ...] = ()
     if samples.min() < 0 or samples.max() > 1:
         notes = (f"{path.name}: not kept: values outside [0, 1]",)
@@ -57,17 +63,52 @@ def write_other(path: Path, samples: NDArray[Any], depth: int, target: Format) -
 
     Raises:
         PictureError: the format cannot hold the picture.
+        OSError: the file is not whole.
     """
     import OpenImageIO
 
     height, width, channels = samples.shape
     out = OpenImageIO.ImageOutput.create(_WRITERS[target.name])
     spec = OpenImageIO.ImageSpec(width, height, channels, _TYPES[depth])
-    # The library decides between PPM, PGM and PFM by the name.
-    if out is None or not (out.open(str(path), spec) and out.write_image(np.ascontiguousarray(samples))):
-        reason = _reason(OpenImageIO.geterror() if out is None else out.geterror())
-        raise PictureError(f"a picture of {width}x{height} pixels does not fit into {target.name}: {reason}")
-    out.close()
+    with _unicode_name(path) as name:
+        # The library decides between PPM, PGM and PFM by the name.
+        if out is None or not out.open(name, spec):
+            reason = _reason(OpenImageIO.geterror() if out is None else out.geterror())
+            raise PictureError(f"a picture of {width}x{height} pixels does not fit into {target.name}: {reason}")
+        written = out.write_image(np.ascontiguousarray(samples))
+        out.close()
+        out.geterror()  # of a full disk it says nothing, or a line for each row; what was not asked for is printed
+        if not written or not _holds(name, samples):
+            raise OSError("what was written cannot be read back; the disk may be full")
+
+
+def _holds(name: str, samples: NDArray[Any]) -> bool:
+    """Whether a file has just these samples."""
+    import OpenImageIO
+
+    source = OpenImageIO.ImageInput.open(name)
+    if source is None:
+        return False
+    stored = source.read_image(source.spec().format)
+    source.close()
+    if stored is None:
+        return False
+    found = np.asarray(stored).reshape(-1, samples.shape[1], samples.shape[2])
+    return np.array_equal(found[::-1] if samples.dtype == np.float32 else found, samples)
+
+
+@contextlib.contextmanager
+def _unicode_name(path: Path) -> Iterator[str]:
+    """A name for OpenImageIO, which takes none whose bytes are not UTF-8: then that of a link."""
+    with contextlib.ExitStack() as stack:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            link = Path(folder, f"picture{path.suffix if path.suffix.isascii() else ''}")
+            link.symlink_to(path.absolute())
+            path = link
+        yield str(path)
 
 
 def _reason(text: str) -> str:
