@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,12 +82,12 @@ def written_aside(path: Path) -> Iterator[Path]:
     """
     try:
         path = _written_through(path)
-        lock, aside = _locked_aside(path)
+        lock, aside, usual = _locked_aside(path)
     except OSError as error:
         raise SerpentError(f"cannot write into {path.parent}: {error.strerror}", hint="choose another folder") from None
     try:
         yield aside
-        _hand_on_mode(path, aside)
+        _hand_on_mode(path, aside, usual)
         aside.replace(path)
     except OSError as error:
         raise SerpentError(f"cannot write {path}: {error.strerror or error}", hint="choose another folder") from None
@@ -122,28 +122,37 @@ def _written_through(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _locked_aside(path: Path) -> tuple[int | None, Path]:
-    """An empty file beside ``path``, and the descriptor that keeps :func:`remove_abandoned` from it."""
+def _locked_aside(path: Path) -> tuple[int | None, Path, int]:
+    """An empty file beside ``path``, the descriptor that keeps :func:`remove_abandoned` from it, and a new file's mode.
+
+    The file itself is private: it may replace one that is. The mode is that of a plain open(), seen from the file: the
+    umask is only told by setting it, and between two threads that do the process would lose it.
+    """
     while True:
-        lock, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}{_ASIDE}", suffix=path.suffix, dir=path.parent)
+        aside = path.with_name(f".{path.stem[:40]}{_ASIDE}{secrets.token_hex(6)}{path.suffix}")
+        try:
+            lock = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        usual = stat.S_IMODE(os.fstat(lock).st_mode)
         if fcntl is None:
             os.close(lock)  # Windows replaces no file that is open
-            return None, Path(name)
+            return None, aside, usual
+        with contextlib.suppress(OSError):  # a file system without modes
+            os.fchmod(lock, 0o600)
         with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed there either
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if (aside := Path(name)).exists():
-            return lock, aside
+        if aside.exists():
+            return lock, aside, usual
         os.close(lock)  # taken for abandoned in the moment before it was locked
 
 
-def _hand_on_mode(path: Path, aside: Path) -> None:
-    """Give ``aside``, private as mkstemp makes files, the mode and owner of the file that it replaces."""
+def _hand_on_mode(path: Path, aside: Path, usual: int) -> None:
+    """Give ``aside`` the mode and owner of the file that it replaces; to a new file the ``usual`` mode."""
     try:
         old = path.stat()
-    except FileNotFoundError:  # a new file: the mode that a plain open() would have given it
-        umask = os.umask(0)
-        os.umask(umask)
-        aside.chmod(0o666 & ~umask)
+    except FileNotFoundError:
+        aside.chmod(usual)
         return
     for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
         with contextlib.suppress(OSError, AttributeError):  # Windows has no such function

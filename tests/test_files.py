@@ -74,6 +74,15 @@ def test_a_new_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
     assert mode(tmp_path / "a.png") == 0o640
 
 
+def test_no_other_thread_loses_its_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(_: int) -> int:
+        raise AssertionError("the umask is the whole process's, and is only told by setting it")
+
+    monkeypatch.setattr(os, "umask", asked)
+    write(tmp_path / "a.png")
+    write(tmp_path / "a.png")
+
+
 def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "near").mkdir()
