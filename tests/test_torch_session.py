@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import serpent
 from serpent.errors import CheckpointError, MissingExtraError, SerpentError, UsageError
 from serpent.model import set_precision
 from serpent.runtime import open_session
-from serpent.runtime.torch_session import TorchSession
+from serpent.runtime.torch_session import TorchSession, thread_budget
 from serpent_cli.main import run_infer
 
 
@@ -171,3 +173,28 @@ def test_another_precision_is_the_network_in_that_precision(checkpoint: Path, pr
         exact, rounded = whole(image), half(image)
     np.testing.assert_array_equal(rounded, expected.numpy()[0].transpose(1, 2, 0))
     assert not np.array_equal(rounded, exact)
+
+
+def test_thread_counts_of_runs_at_once_leave_the_processs_as_it_was() -> None:
+    before, first_left = torch.get_num_threads(), threading.Event()
+    both = threading.Barrier(2, timeout=30)
+
+    def first() -> None:
+        with thread_budget(before + 1):
+            both.wait()
+            both.wait()
+        first_left.set()
+
+    def second() -> None:
+        both.wait()
+        with thread_budget(before + 1):
+            both.wait()
+            assert first_left.wait(30)
+
+    threads = [threading.Thread(target=each) for each in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with ThreadPoolExecutor(1) as fresh:
+        assert fresh.submit(torch.get_num_threads).result() == before

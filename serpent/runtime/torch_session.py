@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,17 +145,40 @@ def choose_device(device: str) -> torch.device:
     return torch.device(f"cuda:{index or 0}" if kind == "cuda" else "cpu")
 
 
+@dataclass
+class _Budgets:
+    """Runs with thread counts of their own, and the count that was before."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    running: int = 0
+    before: int = 0
+
+
+_budgets = _Budgets()
+
+
 @contextlib.contextmanager
 def thread_budget(threads: int | None) -> Iterator[None]:
-    """PyTorch's thread count is the process's: set it for one run and put it back."""
+    """PyTorch's thread count is the process's: set it for one run, and put it back as it was before the first of them.
+
+    A run that begins while another one is going on would take that one's count for the process's, and leave it so.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    if threads is None:
+        yield
+        return
+    with _budgets.lock:
+        if _budgets.running == 0:
+            _budgets.before = torch.get_num_threads()
+        _budgets.running += 1
+        torch.set_num_threads(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _budgets.lock:
+            _budgets.running -= 1
+            torch.set_num_threads(_budgets.before)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
