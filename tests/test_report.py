@@ -191,6 +191,8 @@ def test_names_and_what_files_say_stay_text(tmp_path: Path) -> None:
 def test_a_name_that_is_no_utf8_has_its_place(tmp_path: Path) -> None:
     done = finished(tmp_path, os.fsdecode(b"\xff\xfe.png"))
     assert Page(compose(done, Against(None, None)).encode().decode()).texts["title"] == "\ufffd\ufffd.png, restored"
+    noted = dataclasses.replace(done, notes=(f"{done.picture.name}: not kept: 3 further frame(s)",))
+    assert "\ufffd\ufffd.png: not kept" in compose(noted, Against(None, None)).encode().decode()
 
 
 def test_the_certificate_of_the_manifest_is_shown(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
-import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Markup(str):
@@ -15,18 +17,18 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """A value as text of a page, within elements and within quoted attributes."""
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+    """A value as text of a page, within elements and within quoted attributes.
 
-
-def file_name(path: Path) -> str:
-    """The last part of a path; bytes of it that are not UTF-8 are replaced, since a page has no place for them."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
+    Surrogates, as bytes of a file name that are not UTF-8 become, are replaced: a page has no place for them.
+    """
+    if isinstance(value, Markup):
+        return value
+    return Markup(html.escape(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", str(value))))
 
 
 def named(path: Path) -> Markup:
     """A file's name that keeps to itself which way its letters run."""
-    return Markup(f"<bdi>{text(file_name(path))}</bdi>")
+    return Markup(f"<bdi>{text(path.name)}</bdi>")
 
 
 def paragraph(value: object) -> Markup:

@@ -11,7 +11,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from serpent_cli.comparison import Against
-from serpent_cli.markup import Markup, file_name, text
+from serpent_cli.markup import Markup, text
 
 if TYPE_CHECKING:
     from serpent.pictures import Picture
@@ -120,7 +120,7 @@ def compose(done: Finished, against: Against) -> str:
 
     shown = Shown.of(done, against.truth)
     parts = {name: _part(f"page.{name}") for name in ("css", "js")}
-    name = file_name(done.picture)
+    name = done.picture.name
     return Template(_part("page.html")).substitute(
         policy=_policy(parts["css"], parts["js"]),
         title=text(f"{name}, restored"),
