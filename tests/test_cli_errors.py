@@ -199,6 +199,7 @@ def test_an_error_in_json_is_one_object_on_stdout(
     assert leave(monkeypatch, "m.plan", photo, "--json") == 1
     captured = capsys.readouterr()
     assert captured.err == ""
+    assert captured.out.count("\n") == 1  # as the events of many pictures
     assert json.loads(captured.out) == {
         "error": {
             "type": "EngineError",
@@ -209,6 +210,17 @@ def test_an_error_in_json_is_one_object_on_stdout(
     }
     assert leave(monkeypatch, "--json", "--nonsense") == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "UsageError"
+
+
+def test_memory_that_runs_out_is_no_traceback(
+    photo: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(session, "run", full)
+    assert leave(monkeypatch, "m.plan", photo) == 1
+    assert "error: this needs more memory than there is" in capsys.readouterr().err
 
 
 def test_a_bug_keeps_its_traceback(photo: Path, session: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,3 +139,14 @@ def test_the_documented_pipe(checkpoint: Path, tmp_path: Path) -> None:
     probe = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "out.mkv")]
     (stream,) = json.loads(subprocess.run(probe, check=True, capture_output=True).stdout)["streams"]
     assert (stream["width"], stream["height"], stream["nb_read_frames"]) == (64, 48, "10")
+
+
+def test_errors_in_json_do_not_come_between_frames(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["serpent-infer", "model.onnx", "-", "--output", "x.png", "--json"])
+    with pytest.raises(SystemExit):
+        run_infer()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert json.loads(captured.err)["error"]["type"] == "UsageError"

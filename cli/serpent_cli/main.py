@@ -7,6 +7,7 @@ traceback. The subcommands import click and nothing heavy, so help answers at on
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from serpent.errors import SerpentError
-from serpent_cli.console import show_json
+from serpent_cli.console import json_text
 from serpent_cli.degrade import degrade
 from serpent_cli.doctor import doctor
 from serpent_cli.evaluation import evaluate
@@ -111,27 +112,35 @@ def run(command: click.Command, name: str) -> NoReturn:
 
 
 def _run(command: click.Command, name: str, arguments: list[str]) -> int:
-    as_json = "--json" in arguments
     try:
         return int(command.main(arguments, prog_name=name, standalone_mode=False) or 0)
     except click.exceptions.Abort:
-        return _report("Interrupted", "interrupted", None, _INTERRUPTED, as_json)
+        return _report("Interrupted", "interrupted", None, _INTERRUPTED, arguments)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else name
-        return _report("UsageError", error.format_message(), f"{path} --help", error.exit_code, as_json)
+        return _report("UsageError", error.format_message(), f"{path} --help", error.exit_code, arguments)
     except click.ClickException as error:
-        return _report(type(error).__name__, error.format_message(), None, error.exit_code, as_json)
+        return _report(type(error).__name__, error.format_message(), None, error.exit_code, arguments)
     except SerpentError as error:
-        return _report(type(error).__name__, error.message, error.hint, error.exit_code, as_json)
+        return _report(type(error).__name__, error.message, error.hint, error.exit_code, arguments)
+    except MemoryError:  # of numpy, for pictures; of networks it comes as a SerpentError
+        return _report("OutOfMemoryError", "this needs more memory than there is", "end other programs", 1, arguments)
 
 
-def _report(kind: str, message: str, hint: str | None, code: int, as_json: bool) -> int:
-    if as_json:
+def _report(kind: str, message: str, hint: str | None, code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
         fields: dict[str, Any] = {"type": kind, "message": message, "hint": hint, "exit_code": code}
-        show_json({"error": fields})
+        # On a line of its own, as the events of many pictures are.
+        click.echo(json_text({"error": fields}), err=_is_stream(arguments))
     else:
         click.echo(f"error: {message}" + (f"\n  {hint}" if hint else ""), err=True)
     return code
+
+
+def _is_stream(arguments: list[str]) -> bool:
+    """Whether stdout belongs to video frames (``serpent-infer MODEL -``), which nothing else may come between."""
+    takers = ("--files-from", "-o", "--output")
+    return any(each == "-" and before not in takers for before, each in itertools.pairwise(["", *arguments]))
 
 
 def _abandon_stdout() -> None:
