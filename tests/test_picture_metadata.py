@@ -168,6 +168,18 @@ def test_letters_that_cannot_be_told_and_iptc_of_a_tiff_are_named(tmp_path: Path
     assert read_picture(tmp_path / "a.tif").notes == ("a.tif: not kept: IPTC",)
 
 
+def test_a_keyword_of_latin_letters_costs_the_text_and_nothing_else(tmp_path: Path) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"tEXt", "Größe\0klein".encode("latin-1"))
+    chunks.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png", pnginfo=chunks, icc_profile=profile(), exif=exif(6))
+    read = read_picture(tmp_path / "a.png")
+    assert read.notes == ("a.png: not kept: text (a keyword is not encoded in UTF-8)",)
+    assert (read.metadata.icc, read.metadata.xmp, read.metadata.text) == (profile(), XMP, None)
+    assert (read.pixels.shape, read.bits) == ((9, 6, 3), 8)
+    assert MAKER_NOTE in (read.metadata.exif or b"")
+
+
 def test_a_jpeg_of_more_pixels_than_pillow_would_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg", quality=70)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -274,3 +286,15 @@ def test_a_jpeg_keeps_quality_and_subsampling(tmp_path: Path, quality: int, mode
     again = read_picture(tmp_path / "c.jpg").jpeg
     assert again is not None
     assert (again.quality, again.subsampling) == (60, "4:4:4")
+
+
+def test_subsampling_that_cannot_be_written_loses_no_colour(tmp_path: Path) -> None:
+    levels = RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.jpg", quality=90, subsampling="4:2:2")
+    read = read_picture(tmp_path / "a.jpg")
+    assert read.jpeg is not None
+    assert (read.jpeg.quality, read.jpeg.subsampling) == (90, "4:2:2")
+    write_picture(tmp_path / "b.jpg", read)
+    again = read_picture(tmp_path / "b.jpg").jpeg
+    assert again is not None
+    assert (again.quality, again.subsampling) == (90, "4:4:4")

@@ -137,6 +137,14 @@ def test_further_frames_are_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.pixels, RGB.astype(np.float32) / 255)
 
 
+def test_frames_and_pictures_that_libvips_does_not_count_are_named(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.roll(RGB, index)) for index in range(3)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    assert read_picture(tmp_path / "a.png").notes == ("a.png: not kept: further frames (animation)",)
+    assert read_picture(tmp_path / "a.jpg").notes == ("a.jpg: not kept: further pictures (Multi-Picture Format)",)
+
+
 def test_cmyk_is_converted_and_named(tmp_path: Path) -> None:
     inks = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 255, 255, 0]]], dtype=np.uint8)
     read = read_picture(saved(tmp_path / "a.tif", Image.fromarray(inks, mode="CMYK")))

@@ -31,6 +31,15 @@ _DESCRIPTIVE = (
 # Of PNG (W3C, third edition, table 12 and 11.3.2.1): white, red, green, blue, each x and y.
 _SRGB_GAMMA = 0.45455
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+# Luma samples for one of chroma, in a row and in a column.
+_SUBSAMPLING: dict[tuple[float, float], str] = {
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+    (4, 2): "4:1:0",
+}
 _POINTERS = (ExifTags.IFD.Interop,)  # to places in the old file
 
 # What is damaged is said in our words. For good: warnings.catch_warnings would get in the way of other threads.
@@ -45,6 +54,27 @@ def quantization_tables(data: bytes) -> dict[int, list[int]]:
     """The tables of a JPEG file, 64 values each, by number; none where Pillow cannot read it."""
     header = _opened(JpegImagePlugin.JpegImageFile, data)
     return {} if header is None else dict(getattr(header, "quantization", {}))
+
+
+def chroma_subsampling(data: bytes) -> str | None:
+    """That of a JPEG file of three channels; libvips calls every kind 4:2:0."""
+    layers: list[tuple[int, int, int, int]] = getattr(_opened(JpegImagePlugin.JpegImageFile, data), "layer", [])
+    if len(layers) != 3:
+        return None
+    (_, across, down, _), *chroma = layers
+    kinds = {_SUBSAMPLING.get((across / each[1], down / each[2])) for each in chroma if each[1] and each[2]}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def is_animated_png(data: bytes) -> bool:
+    """Whether a PNG file has frames (APNG), of which libvips sees one."""
+    return data.startswith(b"\x89PNG") and b"acTL" in data[: data.find(b"IDAT")]
+
+
+def has_further_pictures(data: bytes) -> bool:
+    """Whether a JPEG file has others behind it (CIPA DC-007): previews, gain maps."""
+    header = _opened(JpegImagePlugin.JpegImageFile, data)
+    return header is not None and "mp" in header.info
 
 
 def comment(data: bytes) -> str | None:

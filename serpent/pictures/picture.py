@@ -59,6 +59,7 @@ class Picture:
         metadata: what travels along.
         jpeg: how the file was compressed, if it was a JPEG.
         notes: one-line remarks on what of the file is not in here.
+        alone: the file has no further frames or pages.
     """
 
     pixels: NDArray[np.float32]
@@ -68,3 +69,4 @@ class Picture:
     metadata: Metadata = field(default_factory=Metadata)
     jpeg: JpegCoding | None = None
     notes: tuple[str, ...] = ()
+    alone: bool = True

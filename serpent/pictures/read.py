@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH
-from serpent.pictures.headers import UnreadableHeaderError, avif_colours, comment, png_colours, tiff_exif
+from serpent.pictures.headers import (
+    UnreadableHeaderError,
+    avif_colours,
+    chroma_subsampling,
+    comment,
+    has_further_pictures,
+    is_animated_png,
+    png_colours,
+    tiff_exif,
+)
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
 
@@ -38,6 +47,8 @@ _SIGNATURES = (  # at which byte, what, and libvips' loader; no other loader get
 _SIGNATURES_OF_OTHERS = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"PF", b"Pf", b"BM")
 _XMP_TURN = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 _LEVELS = {"uchar": 255, "ushort": 65535}
+_FIELDS = {"bits-per-sample", "exif-data", "icc-profile-data", "iptc-data", "jpeg-chroma-subsample", "n-pages"}
+_FIELDS |= {"orientation", "photoshop-data", "xmp-data"}
 
 
 def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -113,15 +124,18 @@ def _is_avif(data: bytes) -> bool:
 
 
 def _decode(image: Image, data: bytes, path: Path) -> Picture:
-    fields = set(image.get_fields())
-    lost = []
+    lost: list[str] = []
+    fields = _fields(image, lost)
     pages = image.get("n-pages") if "n-pages" in fields else 1
-    if pages > 1:
-        lost.append(f"{pages - 1} further frame(s)")
+    animated = is_animated_png(data)
+    if pages > 1 or animated:
+        lost.append("further frames (animation)" if animated else f"{pages - 1} further frame(s)")
     metadata = _metadata(image, fields, data, lost)
     jpeg = None
     if "jpeg-chroma-subsample" in fields:
-        jpeg = JpegCoding(estimate_quality(data), image.get("jpeg-chroma-subsample"))
+        if has_further_pictures(data):
+            lost.append("further pictures (Multi-Picture Format)")
+        jpeg = JpegCoding(estimate_quality(data), chroma_subsampling(data) or image.get("jpeg-chroma-subsample"))
     image = image.autorot()
     if image.interpretation == "cmyk":
         lost.append("CMYK inks (converted to sRGB)")
@@ -139,7 +153,17 @@ def _decode(image: Image, data: bytes, path: Path) -> Picture:
         lost.append(f"values outside [0, 1] (they span {samples.min():.4g} to {samples.max():.4g})")
         samples = np.clip(samples, 0, 1)
     notes = (f"{path.name}: not kept: {', '.join(lost)}",) if lost else ()
-    return split_channels(samples, bits, metadata, jpeg, notes)
+    picture = split_channels(samples, bits, metadata, jpeg, notes)
+    return dataclasses.replace(picture, alone=pages == 1 and not animated)
+
+
+def _fields(image: Image, lost: list[str]) -> set[str]:
+    """What libvips knows of the file, by its names."""
+    try:
+        return set(image.get_fields())
+    except UnicodeDecodeError:  # pyvips takes all names for UTF-8, but a keyword of PNG's text is Latin-1
+        lost.append("text (a keyword is not encoded in UTF-8)")
+        return {name for name in _FIELDS if image.get_typeof(name)}
 
 
 def split_channels(
@@ -174,7 +198,7 @@ def _samples(image: Image, bits: int, path: Path) -> NDArray[np.float32]:
         if not np.isfinite(raw).all():
             raise PictureError(f"{path} has samples that are not finite (NaN or infinity)")
         return raw.astype(np.float32)
-    if "heif-compression" in image.get_fields() and 8 < bits < 16:
+    if image.get_typeof("heif-compression") and 8 < bits < 16:
         raw = raw >> (16 - bits)  # libvips shifts 10 and 12 bits to the top
         return raw.astype(np.float32) / np.float32(2**bits - 1)
     return raw.astype(np.float32) / np.float32(_LEVELS[image.format])

@@ -77,7 +77,8 @@ def _attach(image: Any, picture: Picture, target: Format, *, strip: bool) -> Non
 
 def _options(target: Format, depth: int, picture: Picture, encoding: Encoding) -> dict[str, Any]:
     jpeg = picture.jpeg
-    subsampling = encoding.subsampling or ("4:2:0" if jpeg is not None and jpeg.subsampling != "4:4:4" else "4:4:4")
+    # libvips writes no other: what is coarser in one direction alone, as 4:2:2, keeps all that it has as 4:4:4.
+    subsampling = encoding.subsampling or ("4:2:0" if jpeg is not None and jpeg.subsampling == "4:2:0" else "4:4:4")
     subsample_mode = "on" if subsampling == "4:2:0" else "off"
     quality = encoding.quality or (jpeg.quality if jpeg is not None else USUAL_QUALITY)
     lossless = encoding.lossless if encoding.lossless is not None else target.lossless and encoding.quality is None
