@@ -282,3 +282,14 @@ def test_what_makes_no_sense_together(
 ) -> None:
     assert infer(monkeypatch, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_depth_that_a_format_does_not_have_fails_before_the_network_runs(
+    folder: Path, session: FakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "out", "--depth", "12") == 1
+    assert infer(monkeypatch, folder / "a.png", "-o", tmp_path / "a.jpg", "--depth", "16") == 2
+    assert infer(monkeypatch, folder / "a.png", "-o", tmp_path / "a.pgm") == 1
+    assert infer(monkeypatch, folder / "a.png", "-o", tmp_path / "a.png", "--compare", tmp_path / "b.pgm") == 1
+    assert session.shapes == []
+    assert not list(tmp_path.glob("a.*"))

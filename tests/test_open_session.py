@@ -16,6 +16,7 @@ from PIL import Image
 import serpent.runtime
 from serpent.errors import ArgumentError, MissingExtraError, ModelFileError, SerpentError, UsageError
 from serpent.extras import is_installed, require
+from serpent.pictures import Encoding
 from serpent.runtime import Session, open_session, restore
 from tests.fakes import FakeSession
 
@@ -158,6 +159,17 @@ def test_restore_leaves_a_given_session_open_and_refuses_its_options() -> None:
 def test_restore_refuses_arrays_it_would_have_to_guess_about(picture: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         restore(picture, FakeSession())
+
+
+def test_restore_refuses_what_it_would_ignore(tmp_path: Path) -> None:
+    session = FakeSession()
+    with pytest.raises(UsageError, match="encoding says how output is written, and there is no output"):
+        restore(LEVELS, session, encoding=Encoding(depth=16))
+    with pytest.raises(UsageError, match="tile is 'none'; expected 'auto', 'off' or a number"):
+        restore(LEVELS, session, tile="none")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="JPEG has no depth of 16 bits"):
+        restore(LEVELS, session, output=tmp_path / "a.jpg", encoding=Encoding(depth=16))
+    assert session.shapes == []
 
 
 def test_restore_warns_of_what_is_not_kept(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ class Against:
         """Fail early where it will fail at all; measure the picture itself.
 
         Raises:
-            PictureError: the reference cannot be read or has another size.
+            PictureError: the reference cannot be read or has another size, or the comparison does not fit its format.
             UsageError: ``target`` cannot be written.
         """
-        from serpent.pictures import check_picture_target, read_picture
+        from serpent.pictures import Encoding, check_picture_target, check_result, read_picture
         from serpent.pictures.compare import closeness
 
         if self.target is not None:
@@ -43,6 +43,9 @@ class Against:
         if self.reference is not None:
             self.truth = read_picture(self.reference, max_pixels=options.max_pixels)
             self.found["picture"] = closeness(self.truth, source)
+        if self.target is not None:
+            for shown in filter(None, (source, self.truth)):
+                check_result(self.target, shown, Encoding())
 
     def write(self, source: Picture, restored: Picture, *, overwrite: bool) -> tuple[str, ...]:
         """Measure the result, and write the comparison; what its format cannot keep, as one-line remarks."""

@@ -198,7 +198,7 @@ def _restore_one(
     *,
     as_json: bool,
 ) -> None:
-    from serpent.pictures import check_picture_target, read_picture, write_picture
+    from serpent.pictures import check_picture_target, check_result, read_picture, write_picture
     from serpent.pictures.jobs import Targets
     from serpent.pictures.resize import new_size
     from serpent.runtime.inspection import inspect_file
@@ -209,8 +209,8 @@ def _restore_one(
     _check_distinct(picture, against.reference, target, against.target, report)
     # What can fail at once fails before the model is loaded; first what was named, then what it would become.
     source = read_picture(picture, max_pixels=options.max_pixels)
-    new_size(source, options.encoding.resize, options.encoding.max_pixels)
     check_picture_target(target, overwrite=options.overwrite)
+    check_result(target, source, options.encoding)
     if report is not None:
         check_report_target(report, overwrite=options.overwrite)
     against.prepare(source, options)

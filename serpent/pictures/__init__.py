@@ -4,7 +4,7 @@ from serpent.pictures.alpha import fill_hidden
 from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Format, format_of
 from serpent.pictures.picture import JpegCoding, Metadata, Picture
 from serpent.pictures.read import MAX_PIXELS, read_picture
-from serpent.pictures.write import Encoding, check_picture_target, write_picture
+from serpent.pictures.write import Encoding, check_picture_target, check_result, write_picture
 
 __all__ = [
     "FLOAT_DEPTH",
@@ -16,6 +16,7 @@ __all__ = [
     "Metadata",
     "Picture",
     "check_picture_target",
+    "check_result",
     "fill_hidden",
     "format_of",
     "read_picture",

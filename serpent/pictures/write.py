@@ -15,7 +15,7 @@ from serpent.files import check_writable_target, written_aside
 from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Carried, Format, format_of, known_suffixes
 from serpent.pictures.picture import Picture
 from serpent.pictures.read import MAX_PIXELS
-from serpent.pictures.resize import parse_size, resized
+from serpent.pictures.resize import new_size, parse_size, resized
 
 Subsampling = Literal["4:4:4", "4:2:0"]
 
@@ -64,6 +64,28 @@ def check_picture_target(path: Path, *, overwrite: bool) -> None:
     check_writable_target(path, overwrite=overwrite)
 
 
+def check_result(path: Path, picture: Picture, encoding: Encoding) -> None:
+    """Refuse early what :func:`write_picture` could not make of a picture of this kind.
+
+    Args:
+        path: a target that :func:`check_picture_target` has let pass.
+        picture: any; its pixels may still change.
+        encoding: how it will be written.
+
+    Raises:
+        UsageError: a depth that the format does not have, or no size to resize to.
+        PictureError: the format cannot hold the picture.
+    """
+    new_size(picture, encoding.resize, encoding.max_pixels)
+    target = format_of(path)
+    assert target is not None
+    if encoding.depth is not None and encoding.depth not in target.depths:
+        known = ", ".join(str(depth) for depth in target.depths)
+        raise UsageError(f"{target.name} has no depth of {encoding.depth} bits; it has {known}")
+    if target.name == "PGM" and not picture.gray:
+        raise PictureError("PGM holds gray alone, and the picture has colour", hint="write a .ppm")
+
+
 def write_picture(
     path: Path | str,
     picture: Picture | NDArray[np.float32],
@@ -95,14 +117,12 @@ def write_picture(
     picture = picture if isinstance(picture, Picture) else Picture(picture)
     encoding = encoding or Encoding()
     _check_pixels(picture)
-    if encoding.resize is not None:
-        picture = resized(picture, encoding.resize, encoding.max_pixels)
     check_picture_target(path, overwrite=overwrite)
+    check_result(path, picture, encoding)
     target = format_of(path)
     assert target is not None
-    if encoding.depth is not None and encoding.depth not in target.depths:
-        known = ", ".join(str(depth) for depth in target.depths)
-        raise UsageError(f"{target.name} has no depth of {encoding.depth} bits; it has {known}")
+    if encoding.resize is not None:
+        picture = resized(picture, encoding.resize, encoding.max_pixels)
     depth = encoding.depth or target.depth_for(picture.bits)
     samples = _quantise(_channels(picture, target), depth)
     if target.library == "oiio":
@@ -142,8 +162,6 @@ def _channels(picture: Picture, target: Format) -> NDArray[np.float32]:
     color = picture.pixels
     if picture.gray and target.gray:
         color = color[..., :1]
-    elif target.name == "PGM":
-        raise PictureError("PGM holds gray alone, and the picture has colour", hint="write a .ppm")
     if picture.alpha is None:
         return color
     alpha = picture.alpha[..., None]

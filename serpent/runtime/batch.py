@@ -12,7 +12,15 @@ from queue import SimpleQueue
 
 from serpent.errors import OutOfMemoryError, PictureError, SerpentError
 from serpent.files import remove_abandoned
-from serpent.pictures import MAX_PIXELS, Encoding, Picture, check_picture_target, read_picture, write_picture
+from serpent.pictures import (
+    MAX_PIXELS,
+    Encoding,
+    Picture,
+    check_picture_target,
+    check_result,
+    read_picture,
+    write_picture,
+)
 from serpent.pictures.jobs import Job
 from serpent.pictures.resize import new_size
 from serpent.runtime.memory_plan import MemoryPlan
@@ -145,7 +153,7 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
         check_picture_target(job.target, overwrite=options.overwrite)
         picture = read_picture(job.source, max_pixels=options.max_pixels)
         # What the result could not be is said before the network runs.
-        new_size(picture, options.encoding.resize, options.encoding.max_pixels)
+        check_result(job.target, picture, options.encoding)
     except (SerpentError, OSError, MemoryError) as error:
         return _failed(job, error)
     return picture

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, OutOfMemoryError, UsageError
-from serpent.pictures import Encoding, Picture, check_picture_target, fill_hidden, read_picture, write_picture
+from serpent.pictures import (
+    Encoding,
+    Picture,
+    check_picture_target,
+    check_result,
+    fill_hidden,
+    read_picture,
+    write_picture,
+)
 from serpent.runtime.memory_plan import PlanCallback, plan_memory
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
@@ -59,11 +67,16 @@ def restore(
     Raises:
         SerpentError: as :func:`open_session`, :func:`read_picture` and :func:`write_picture` say.
         ArgumentError: an array of another shape or dtype.
+        UsageError: ``encoding`` without ``output``.
     """
     # What can fail at once fails before the model is loaded.
+    if output is None and encoding is not None:
+        raise UsageError("encoding says how output is written, and there is no output", hint="name a file: output=...")
     if output is not None:
         check_picture_target(Path(output), overwrite=overwrite)
     source = _source(picture)
+    if output is not None:
+        check_result(Path(output), source, encoding or Encoding())
 
     def run(session: Session) -> Picture:
         tiling = Tiling(tile, overlap)

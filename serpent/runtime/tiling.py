@@ -36,6 +36,10 @@ class Tiling:
     tile: int | Literal["auto", "off"] = "auto"
     overlap: int | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
+            raise UsageError(f"tile is {self.tile!r}; expected 'auto', 'off' or a number of pixels")
+
 
 LEAST_TILE = 64
 """Smaller tiles are no remedy for a lack of memory."""
