@@ -115,6 +115,49 @@ def test_in_place_replaces_and_must_be_asked_for(
 
 
 @pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("suffix", ["", "_new"])
+def test_in_place_replaces_no_other_picture(
+    folder: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / f"a{suffix}.png").write_text("another one")
+    Image.fromarray(LEVELS).save(folder / "a.gif")
+    arguments = ("--suffix", suffix) if suffix else ()
+    assert infer(monkeypatch, folder / "a.gif", "--in-place", *arguments) == 1
+    assert f"a{suffix}.png exists already" in capsys.readouterr().err
+    assert (folder / f"a{suffix}.png").read_text() == "another one"
+
+
+@pytest.mark.usefixtures("session")
+def test_in_place_loses_no_frames_or_pages(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.fromarray(np.roll(LEVELS, index)) for index in range(3)]
+    for name in ("a.png", "f.tif", "g.webp"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+    before = {path.name: path.read_bytes() for path in folder.glob("[afg].*")}
+    assert infer(monkeypatch, folder, "--in-place") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("3 restored, 3 failed")
+    assert captured.err.count("has several frames or pages") == 3
+    assert {path.name: path.read_bytes() for path in folder.glob("[afg].*")} == before
+    assert infer(monkeypatch, folder, "--out-dir", folder / "out") == 0
+
+
+@pytest.mark.usefixtures("session")
+def test_going_on_takes_no_results_for_pictures(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ((), ("--out-dir", folder / "out")):
+        assert infer(monkeypatch, folder / "**" / "?.png", *options) == 0
+        (folder / "out" / "e.png" if options else folder / "e_restored.png").unlink()
+        capsys.readouterr()
+        assert infer(monkeypatch, folder / "**" / "*.png", *options, "--skip-existing") == 0
+        assert capsys.readouterr().out.startswith("1 restored, 3 skipped (there already), 0 failed")
+        for result in folder.rglob("*_restored.png"):
+            result.unlink()
+
+
+@pytest.mark.usefixtures("session")
 def test_a_list_on_stdin_may_hold_any_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = [b"two words.png", b"new\nline.png", b"\xff.png"]
     for name in odd:
@@ -275,6 +318,12 @@ def test_json_is_an_event_a_line(
         (("a.png", "b.png", "-o", "c.png"), "--out-dir"),
         (("a.png", "-0"), "--files-from"),
         (("--files-from", "absent.txt"), "cannot read the list absent.txt"),
+        (("a.png", "--in-place", "--skip-existing"), "--in-place leaves none beside a picture"),
+        (("photos/**.png",), "the pattern photos/**.png cannot be used"),
+        (("a.png", "--out-dir", "out", "--compare", "c.png"), "for one picture and its --output"),
+        (("a.png", "--suffix", "/b"), "the suffix '/b' names a folder"),
+        (("", "--in-place"), "the name is empty"),
+        (("a.png", "--out-dir", ""), "the name is empty"),
     ],
 )
 def test_what_makes_no_sense_together(
@@ -282,6 +331,14 @@ def test_what_makes_no_sense_together(
 ) -> None:
     assert infer(monkeypatch, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_list_of_null_ended_names_read_as_lines_names_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list").write_bytes(b"a.png\0b.png\0")
+    assert infer(monkeypatch, "--files-from", tmp_path / "list") == 2
+    assert "names that end with NUL bytes\n  add --null" in capsys.readouterr().err
 
 
 def test_a_depth_that_a_format_does_not_have_fails_before_the_network_runs(

@@ -81,6 +81,32 @@ def test_a_result_never_takes_the_place_of_a_picture_unasked(tree: Path) -> None
         collect([tree / "b.png", tree / "b_restored.png"], Targets())
 
 
+def test_results_are_left_alone_where_that_is_asked_for(tree: Path) -> None:
+    for name in ("b_restored.png", "b_restored_restored.png"):
+        (tree / name).write_bytes(b"")
+    named = [tree / "b.png", tree / "b_restored.png", tree / "b_restored_restored.png", tree / "deep"]
+    with pytest.raises(UsageError, match=r"(?s)b_restored\.png, a result, .*\n  add --skip-existing"):
+        collect(named, Targets())
+    assert names(collect(named, Targets(), leave_results=True), tree) == ["b.png", "deep/d.gif", "deep/er/c.tif"]
+    (tree / "out").mkdir()
+    (tree / "out" / "b.png").write_bytes(b"")
+    named = [tree / "b.png", tree / "out" / "b.png"]  # as a pattern finds them: **/b.png
+    targets = Targets(tree / "out", suffix="")
+    assert names(collect(named, targets, dict.fromkeys(named, tree), leave_results=True), tree) == ["b.png"]
+
+
+def test_a_picture_of_several_names_and_one_result_is_restored_once(tree: Path, tmp_path: Path) -> None:
+    (tree / "z.png").symlink_to(tree / "b.png")
+    assert names(collect([tree / "z.png", tree], Targets(suffix="", in_place=True)), tree) == [
+        "z.png",
+        "a.JPG",
+        "deep/d.gif",
+        "deep/er/c.tif",
+    ]
+    for targets in (Targets(), Targets(tmp_path / "out", suffix="")):
+        assert len(collect([tree / "b.png", tree / "deep" / ".." / "b.png"], targets)) == 1
+
+
 def test_a_name_like_a_results_is_a_source_where_nothing_has_that_result(tree: Path) -> None:
     (tree / "b.png").rename(tree / "b_restored.png")
     (tree / "b_restored.tif").write_bytes(b"")

@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from serpent.runtime.session import Session
 
 
+class _Named(click.Path):
+    """A path that is not empty: Path takes "", an unset variable of a script, for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command(short_help="Restore pictures.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("pictures", nargs=-1, type=_Named(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -49,7 +58,7 @@ if TYPE_CHECKING:
     help="Of one picture: write a page (.html) with both, their difference, timings, engine and parity.",
 )
 @click.option("--raw", metavar="WxH[:FORMAT[:RATE]]", help="With -: frames without a header, by FFmpeg's names.")
-@click.option("--out-dir", type=click.Path(path_type=Path), help="Folder of results; the tree of folders is kept.")
+@click.option("--out-dir", type=_Named(path_type=Path), help="Folder of results; the tree of folders is kept.")
 @click.option("--suffix", help="Added to the name of a result. Default: _restored, and none with --out-dir.")
 @click.option("--in-place", is_flag=True, help="Replace pictures by their results.")
 @click.option("--skip-existing", is_flag=True, help="Leave alone what has a result: resumes an interrupted run.")
@@ -115,7 +124,7 @@ def infer(
     shown = any(path is not None for path in (compare, reference, report))
     if shown and (one is None or str(one) == "-"):
         context = click.get_current_context()
-        raise click.UsageError("--compare, --reference and --report are for one picture", context)
+        raise click.UsageError("--compare, --reference and --report are for one picture and its --output", context)
     if Path("-") in pictures:
         return _restore_stream(raw, options, lambda: opened(device), as_json=as_json)
     if raw is not None:
@@ -166,6 +175,11 @@ def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: 
             f"{model} stands in the place of the model, and no picture is named",
             hint=f"the model comes first: serpent-infer B {shlex.quote(str(model))}",
         )
+    if chosen["in_place"] and chosen["skip_existing"]:
+        raise UsageError(
+            "--skip-existing tells what is done by its result, and --in-place leaves none beside a picture",
+            hint="restore into a folder (--out-dir), which can be resumed, or without --skip-existing",
+        )
     if output is not None and chosen["in_place"]:
         raise UsageError(f"--in-place replaces the picture, --output writes {output}", hint="give one of them")
     if output is not None:
@@ -184,7 +198,8 @@ def _jobs(model: Path, pictures: tuple[Path, ...], output: Path | None, chosen: 
     if suffix is None:
         suffix = "" if chosen["in_place"] or chosen["out_dir"] is not None else "_restored"
     inputs = expand(pictures) | expand_list(listed)
-    return collect(list(inputs), Targets(chosen["out_dir"], suffix, chosen["in_place"]), inputs)
+    targets = Targets(chosen["out_dir"], suffix, chosen["in_place"])
+    return collect(list(inputs), targets, inputs, leave_results=chosen["skip_existing"])
 
 
 def _restore_one(
@@ -297,7 +312,7 @@ def _check_distinct(picture: Path, reference: Path | None, *written: Path | None
 
 
 def _check_picture(picture: Path, model: Path) -> None:
-    """Refuse what its name alone says is no picture: arguments in the wrong order, or the current folder."""
+    """Refuse what its name alone says is no picture: arguments in the wrong order."""
     from serpent.errors import UsageError
 
     if picture.suffix.lower() in _MODEL_SUFFIXES:

@@ -25,7 +25,7 @@ def read_list(name: str, *, null: bool) -> list[Path]:
     """File names from a file, or from stdin for "-": one per line, or ended by NUL bytes.
 
     Raises:
-        UsageError: the list cannot be read or is empty.
+        UsageError: the list cannot be read, is empty, or has NUL bytes where lines are expected.
     """
     from serpent.errors import UsageError
 
@@ -33,6 +33,8 @@ def read_list(name: str, *, null: bool) -> list[Path]:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the list {name}: {error.strerror}") from None
+    if not null and b"\0" in data:
+        raise UsageError(f"the list {name} has names that end with NUL bytes", hint="add --null, or -0")
     paths = [Path(os.fsdecode(entry)) for entry in data.split(b"\0" if null else b"\n") if entry.strip()]
     if not paths:
         raise UsageError(f"the list {'on stdin' if name == '-' else name} names no picture")
@@ -47,7 +49,7 @@ def expand(paths: Sequence[Path]) -> dict[Path, Path]:
         before its first wildcard.
 
     Raises:
-        UsageError: a pattern that matches nothing.
+        UsageError: a pattern that matches nothing, or is none.
     """
     from glob import has_magic
 
@@ -59,7 +61,11 @@ def expand(paths: Sequence[Path]) -> dict[Path, Path]:
         if os.path.lexists(path) or not has_magic(str(path)):
             found[path] = tree_root(path)
             continue
-        matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        try:
+            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        except ValueError as error:  # "**" beside other letters
+            hint = "for example 'photos/**/*.jpg'"
+            raise UsageError(f"the pattern {path} cannot be used: {error}", hint=hint) from None
         if not matches:
             raise UsageError(f"no file matches {path}")
         fixed = Path(*itertools.takewhile(lambda part: not has_magic(part), path.parts))

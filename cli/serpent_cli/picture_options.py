@@ -81,7 +81,8 @@ def batch_options(chosen: dict[str, Any]) -> BatchOptions:
     )
     return BatchOptions(
         encoding,
-        overwrite=chosen.pop("overwrite") or chosen["in_place"],
+        overwrite=chosen.pop("overwrite"),
+        in_place=chosen["in_place"],
         skip_existing=chosen["skip_existing"],
         max_pixels=max_pixels,
         make_folders=chosen["out_dir"] is not None,

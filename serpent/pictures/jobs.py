@@ -42,6 +42,13 @@ class Targets:
     suffix: str = "_restored"
     in_place: bool = False
 
+    def __post_init__(self) -> None:
+        if "/" in self.suffix or os.sep in self.suffix:
+            raise UsageError(
+                f"the suffix {self.suffix!r} names a folder; it is added to the names of files",
+                hint="choose the folder of results with --out-dir",
+            )
+
     def of(self, source: Path, root: Path) -> Path:
         """Where the result of ``source``, found below ``root``, goes."""
         extension = source.suffix if format_of(source) is not None else ".png"
@@ -51,7 +58,13 @@ class Targets:
         return self.folder / _plain(source.parent).relative_to(_plain(root)) / name
 
 
-def collect(inputs: Sequence[Path], targets: Targets, roots: Mapping[Path, Path] | None = None) -> list[Job]:
+def collect(
+    inputs: Sequence[Path],
+    targets: Targets,
+    roots: Mapping[Path, Path] | None = None,
+    *,
+    leave_results: bool = False,
+) -> list[Job]:
     """Every picture that ``inputs`` names: files as they are, folders with all that lies below them.
 
     In folders, pictures are told by their suffix; hidden files, the folder of results and, where results lie beside
@@ -63,9 +76,12 @@ def collect(inputs: Sequence[Path], targets: Targets, roots: Mapping[Path, Path]
         targets: how results are named.
         roots: where the tree begins that the folder of results keeps, for each input; by default at a folder itself
             and at a file's folder. Where two results would have one name, it begins at the folder common to all.
+        leave_results: what is the result of another picture is none to restore, even where it is named or a pattern
+            matches it.
 
     Returns:
-        In the order of ``inputs``, folders sorted; each source once; at last the folders that cannot be read.
+        In the order of ``inputs``, folders sorted; each source once, of several names for one result the first; at last
+        the folders that cannot be read.
 
     Raises:
         UsageError: two results would have one name, a result would replace its source without ``in_place``, or a
@@ -78,10 +94,13 @@ def collect(inputs: Sequence[Path], targets: Targets, roots: Mapping[Path, Path]
         for source, error in _found(given, targets):
             found.setdefault(source.absolute(), (source, root, error))
     unread = [Job(source, source, error) for source, _, error in found.values() if error is not None]
-    jobs = [Job(source, targets.of(source, root)) for source, root, error in found.values() if error is None]
+    jobs = _distinct(Job(source, targets.of(source, root)) for source, root, error in found.values() if error is None)
     if targets.folder is not None and _collision(jobs) is not None:
         common = common_root(inputs)
-        jobs = [Job(job.source, targets.of(job.source, common)) for job in jobs]
+        jobs = _distinct(Job(job.source, targets.of(job.source, common)) for job in jobs)
+    if leave_results:
+        results = {_identity(job.target) for job in jobs if _identity(job.target) != _identity(job.source)}
+        jobs = [job for job in jobs if _identity(job.source) not in results]
     _check_targets(jobs, targets)
     return jobs + unread
 
@@ -159,6 +178,14 @@ def _identity(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _distinct(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs without those that would do again what an earlier one does, by another name or link."""
+    first: dict[tuple[Path, Path], Job] = {}
+    for job in jobs:
+        first.setdefault((_identity(job.source), _identity(job.target)), job)
+    return list(first.values())
+
+
 def _collision(jobs: Iterable[Job]) -> tuple[Job, Job] | None:
     """Two jobs with one target."""
     taken: dict[Path, Job] = {}
@@ -177,7 +204,10 @@ def _check_targets(jobs: Sequence[Job], targets: Targets) -> None:
     sources = {_identity(job.source) for job in jobs}
     for job in jobs:
         if _identity(job.target) in sources and not targets.in_place:
+            way = "--skip-existing to leave results alone"
+            if _identity(job.target) == _identity(job.source):
+                way = "--in-place to replace pictures by their results"
             raise UsageError(
                 f"{job.target}, a result, is one of the pictures to restore",
-                hint="add --in-place to replace pictures by their results, or choose --suffix or --out-dir",
+                hint=f"add {way}, or choose --suffix or --out-dir",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,6 +67,7 @@ class BatchOptions:
     Attributes:
         encoding: how results are written.
         overwrite: replace results that are there.
+        in_place: replace pictures by their results, and nothing else; no files of several frames or pages.
         skip_existing: leave results that are there, and their pictures, alone; what an ended run left half written
             goes.
         max_pixels: refuse larger pictures.
@@ -76,6 +78,7 @@ class BatchOptions:
 
     encoding: Encoding = field(default_factory=Encoding)
     overwrite: bool = False
+    in_place: bool = False
     skip_existing: bool = False
     max_pixels: int = MAX_PIXELS
     make_folders: bool = False
@@ -141,6 +144,11 @@ def _failed(job: Job, error: Exception, notes: tuple[str, ...] = ()) -> Outcome:
     return Outcome(job, notes=notes, error=error)
 
 
+def _may_replace(job: Job, options: BatchOptions) -> bool:
+    """Whether the result may take the place of a file. That of a.gif in place is a.png, and may be another picture."""
+    return options.overwrite or (options.in_place and os.path.realpath(job.target) == os.path.realpath(job.source))
+
+
 def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
     if job.error is not None:
         return Outcome(job, error=job.error)
@@ -150,8 +158,13 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
         if options.make_folders:
             with contextlib.suppress(OSError):  # the check below says what is wrong
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-        check_picture_target(job.target, overwrite=options.overwrite)
+        check_picture_target(job.target, overwrite=_may_replace(job, options))
         picture = read_picture(job.source, max_pixels=options.max_pixels)
+        if options.in_place and not picture.alone:
+            raise PictureError(
+                f"{job.source} has several frames or pages, and the result of the first would replace them all",
+                hint="restore it without --in-place, into another file",
+            )
         # What the result could not be is said before the network runs.
         check_result(job.target, picture, options.encoding)
     except (SerpentError, OSError, MemoryError) as error:
@@ -196,7 +209,8 @@ def _save(restored: Future[tuple[Outcome, Picture | None]], options: BatchOption
     if picture is None:
         return outcome
     try:
-        dropped = write_picture(outcome.job.target, picture, encoding=options.encoding, overwrite=options.overwrite)
+        overwrite = _may_replace(outcome.job, options)
+        dropped = write_picture(outcome.job.target, picture, encoding=options.encoding, overwrite=overwrite)
     except (SerpentError, OSError, MemoryError) as error:
         return _failed(outcome.job, error, outcome.notes)
     return replace(outcome, notes=(*outcome.notes, *dropped))
