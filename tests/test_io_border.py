@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from onnx import TensorProto
 
 import serpent_export
 from serpent.errors import ModelFileError, ParityError
-from serpent.runtime import open_session, verify_file
+from serpent.pictures import Picture
+from serpent.runtime import open_session, restore_picture, verify_file
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.onnx_session import RunTimes, make_runner
 from serpent.runtime.sample_picture import make_picture, picture_recipe
@@ -21,6 +23,7 @@ from serpent_cli.main import run_inspect
 from serpent_export.io_border import with_border
 from serpent_export.parity import ParitySubject
 from serpent_export.same_result import check_same_result
+from tests.fakes import FakeSession
 from traced import graph
 
 KINDS = {"f16-nchw": TensorProto.FLOAT16, "u8-nhwc": TensorProto.UINT8}
@@ -132,3 +135,22 @@ def test_a_picture_in_f16_is_certified_as_it_is_seen() -> None:
     image = from_border(to_border(picture, "f16-nchw"), "f16-nchw")
     assert not np.array_equal(image, picture)
     np.testing.assert_array_equal(image, from_border(to_border(image, "f16-nchw"), "f16-nchw"))
+
+
+@pytest.mark.parametrize(
+    ("io", "bits", "kind"),
+    [
+        ("u8-nhwc", 8, None),
+        ("u8-nhwc", 10, "10-bit"),
+        ("u8-nhwc", 32, "float"),
+        ("f16-nchw", 10, None),
+        ("f16-nchw", 16, "16-bit"),
+        ("f32-nchw", 32, None),
+    ],
+)
+def test_samples_that_a_border_rounds_are_named(io: str, bits: int, kind: str | None) -> None:
+    session = FakeSession()
+    session.info = dataclasses.replace(session.info, io=io)
+    found = restore_picture(session, Picture(np.zeros((8, 8, 3), np.float32), bits=bits)).notes
+    expected = [] if kind is None else [f"fake.onnx takes and gives {io}: the {kind} samples were rounded to that"]
+    assert list(found) == expected

@@ -78,7 +78,8 @@ def run_stream(
     count = 0
     notes: dict[str, None] = dict.fromkeys((*frames.notes, *session.info.notes))
     for pixels in frames:
-        restored = restore_picture(session, Picture(pixels), tiling=options.tiling, self_ensemble=options.self_ensemble)
+        frame = Picture(pixels, bits=frames.bits)
+        restored = restore_picture(session, frame, tiling=options.tiling, self_ensemble=options.self_ensemble)
         frames.write(restored.pixels)
         notes |= dict.fromkeys(restored.notes)
         count += 1

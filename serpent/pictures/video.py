@@ -64,6 +64,7 @@ class FrameStream:
         max_pixels: refuse larger frames.
 
     Attributes:
+        bits: per sample.
         notes: one-line remarks.
 
     Raises:
@@ -83,6 +84,7 @@ class FrameStream:
         else:
             self._width, self._height, self._format = raw.width, raw.height, raw_format(raw.pixel_format)
             self.notes = ()
+        self.bits = self._format.bits
         check_size(Path("stdin"), self._width, self._height, max_pixels)
         self._count = 0
         self._hand_on(header)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, OutOfMemoryError, UsageError
 from serpent.pictures import (
+    FLOAT_DEPTH,
     Encoding,
     Picture,
     check_picture_target,
@@ -20,12 +21,15 @@ from serpent.pictures import (
     read_picture,
     write_picture,
 )
+from serpent.runtime.border import border_named
 from serpent.runtime.memory_plan import PlanCallback, plan_memory
 from serpent.runtime.open import open_session
 from serpent.runtime.session import Session, TileCallback
 from serpent.runtime.tiling import Tiling, smaller_tile
 
 _VIEWS = 8
+_FLOAT_BITS = 24
+"""Of a float in f32, near 1."""
 
 
 def restore(
@@ -129,6 +133,10 @@ def restore_picture(
         on_plan(plan)
     cut = plan.tiling
     notes = [] if plan.note is None else [plan.note]
+    border = session.info.io
+    if border_named(border).rounding * 2 ** min(picture.bits, _FLOAT_BITS) >= 2:
+        kind = "float" if picture.bits == FLOAT_DEPTH else f"{picture.bits}-bit"
+        notes.append(f"{session.info.path.name} takes and gives {border}: the {kind} samples were rounded to that")
 
     def run(values: NDArray[np.float32]) -> NDArray[np.float32]:
         nonlocal cut
