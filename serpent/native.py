@@ -284,7 +284,7 @@ def find_library() -> Path:
     override = os.environ.get("SERPENT_LIBRARY")
     if override:
         if Path(override).is_file():
-            return Path(override)
+            return Path(override).absolute()  # a name without a slash would be sought in the system's folders
         raise NativeLibraryError(f"SERPENT_LIBRARY is {override!r}, which is no file", hint="unset it or correct it")
     candidates = list(_candidates())
     for path in candidates:

@@ -36,6 +36,13 @@ def test_the_environment_overrides_the_installed_library(own_lookup: pytest.Monk
     assert native.library().path == other
 
 
+def test_an_override_may_be_a_name_in_the_current_folder(own_lookup: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = Path(shutil.copy(native.find_library(), tmp_path / "chosen.bin"))
+    own_lookup.chdir(tmp_path)
+    own_lookup.setenv("SERPENT_LIBRARY", "chosen.bin")
+    assert native.library().path == other
+
+
 def test_an_override_that_is_no_file_is_named(own_lookup: pytest.MonkeyPatch, tmp_path: Path) -> None:
     missing = tmp_path / "missing.so"
     own_lookup.setenv("SERPENT_LIBRARY", str(missing))
