@@ -41,6 +41,14 @@ def test_a_relative_folder_in_the_environment_is_not_used(monkeypatch: pytest.Mo
     assert cache.cache_folder() == Path.home() / ".cache" / "serpent"
 
 
+def test_a_user_without_a_home_has_no_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 5)  # that of no account
+    assert cache.load("entry") is None
+    assert not cache.store("entry", b"content")
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-1], lambda data: data[:10], lambda data: data + b"x", lambda _: b""]
 )

@@ -19,9 +19,18 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Where entries lie: ``serpent`` in the user's cache folder (the XDG base directory rules)."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "serpent"
+    """Where entries lie: ``serpent`` in the user's cache folder (the XDG base directory rules).
+
+    Raises:
+        OSError: there is no such folder: the user has no home, as with a container's ``--user``.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise FileNotFoundError(str(error)) from None
+    return base / "serpent"
 
 
 def entry_name(kind: str, *parts: str) -> str:
@@ -44,8 +53,8 @@ def store(name: str, content: bytes) -> bool:
 
     Writers of one entry wait for each other; the last one's bytes stay. A reader sees one of them.
     """
-    folder = cache_folder()
     try:
+        folder = cache_folder()
         # Compiled code lies here: the folder is the user's alone.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder / f"{name}.lock"), written_aside(folder / name) as aside:
