@@ -118,6 +118,28 @@ def test_a_version_without_an_adapter_is_named(build: Build, tmp_path: Path, ver
     assert re.search(message, said), said
 
 
+def test_a_program_may_leave_the_folder_that_it_loaded_the_library_from(build: Build, tmp_path: Path) -> None:
+    # As a server does that starts with a relative LD_LIBRARY_PATH and goes to /.
+    code = """
+import ctypes, os, sys
+from pathlib import Path
+from cpp_engine import Engine, EngineError
+ctypes.CDLL("libserpent_engine.so")
+os.chdir("/")
+try:
+    Engine(Path("libserpent_engine.so"), Path(sys.argv[1]), tensorrt_library=sys.argv[2])
+except EngineError as error:
+    print(error.message)
+"""
+    library = compiled(tmp_path, "libfake.so", "int getInferLibVersion(void) { return 120000; }")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = environment | {"LD_LIBRARY_PATH": build.library.parent.name}
+    environment.pop("SERPENT_ENGINE_ADAPTER", None)
+    command = (sys.executable, "-c", code, write_plan(tmp_path), library)
+    said = run(*command, env=environment, cwd=build.library.parents[1])
+    assert f": {build.library.parent}/libserpent_engine_trt12.so does not exist" in said
+
+
 def test_what_is_no_tensorrt_library_is_named(build: Build, tmp_path: Path) -> None:
     plan = write_plan(tmp_path)
     library = compiled(tmp_path, "libother.so", "int unrelated;")
@@ -137,7 +159,9 @@ def rtx_library() -> str:
 
 
 @pytest.mark.parametrize("major", [10, 11])
-def test_an_adapter_runs_a_plan_between_fakes(build: Build, tmp_path: Path, major: int) -> None:
+def test_an_adapter_runs_a_plan_between_fakes(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int
+) -> None:
     # Every line of the adapter but what only a GPU does: a TensorRT made with the same headers, and a CUDA driver, both
     # over host memory.
     adapter(build, major)
@@ -165,6 +189,9 @@ def test_an_adapter_runs_a_plan_between_fakes(build: Build, tmp_path: Path, majo
 
     assert answer(plugin) == (0, "")
     assert answer(plugin, plugin) == (0, "")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(fakes)
+        assert answer(Path(plugin.name)) == (0, "")  # the file there, not one in the system's folders
     status, said = answer(plugin, device=1)
     assert (status, said) == (UNSUPPORTED, "there is no CUDA device 1: CUDA sees 1")
     status, said = answer(broken)

@@ -16,6 +16,18 @@ constexpr int kRtxMajor = 1;
 constexpr int kRtxLeastMinor = 7;
 constexpr int kRtxLayout = 11;
 
+// Found when this library is loaded: the loader's name of it may start from a current folder that the program leaves
+// later. Empty where it cannot be told.
+const std::string folder_at_load = []() noexcept -> std::string {
+  try {
+    Dl_info info = {};
+    const bool found = dladdr(reinterpret_cast<const void*>(&own_folder), &info) != 0 && info.dli_fname != nullptr;
+    return found ? std::filesystem::absolute(info.dli_fname).parent_path().string() : "";
+  } catch (...) {
+    return "";
+  }
+}();
+
 void* open_library(const std::string& path, const std::string& what, const std::string& advice) {
   // Local symbols: two TensorRT versions, or another CUDA runtime in this process, must not meet.
   if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
@@ -118,11 +130,10 @@ void check_version(const serpent_adapter_version& version, const Backend& backen
 }  // namespace
 
 std::filesystem::path own_folder() {
-  Dl_info info = {};
-  if (dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) {
+  if (folder_at_load.empty()) {
     fail(SERPENT_ENGINE_INTERNAL, "the engine library does not find its own file");
   }
-  return std::filesystem::absolute(info.dli_fname).parent_path();
+  return folder_at_load;
 }
 
 Backend load_backend(const std::filesystem::path& library, const std::filesystem::path& plan,

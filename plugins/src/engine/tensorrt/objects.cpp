@@ -46,9 +46,9 @@ const Creator* find_creator(const nvinfer1::IPluginRegistry& registry, const ser
 }
 
 // Whether the library at `path` is loaded and `creator` is one of its own.
-bool comes_from(const Creator* creator, const char* path) {
+bool comes_from(const Creator* creator, const std::string& path) {
   // Not unloaded again: the registry points into it.
-  void* library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+  void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   const auto get_creators =
       library != nullptr ? reinterpret_cast<Creator* const* (*)(int32_t&)>(dlsym(library, "getCreators")) : nullptr;
   int32_t count = 0;
@@ -115,8 +115,11 @@ void refuse(Log& log, const std::string& what) {
   fail(SERPENT_ENGINE_TENSORRT, what + ": " + (reason.empty() ? "TensorRT gave no reason" : reason));
 }
 
-void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path,
+void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* file,
                  const serpent_adapter_plugin& plugin) {
+  std::error_code problem;
+  // A name without a slash would be sought in the system's folders.
+  const std::string path = std::filesystem::absolute(file, problem).string();
   // Two engines opened at once must not both find the plugin missing: a second registration of one name fails.
   static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
@@ -130,20 +133,19 @@ void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path
     }
     return;
   }
-  std::error_code problem;
   if (!std::filesystem::exists(path, problem)) {
     fail(SERPENT_ENGINE_UNSUPPORTED, "the plan needs the plugin " + title + ", and its library " + path +
                                          " does not exist; build this project where CMake finds NvInfer.h, or set " +
                                          "plugin_library to the file");
   }
   log.take();
-  if (registry.loadLibrary(path) == nullptr) {
+  if (registry.loadLibrary(path.c_str()) == nullptr) {
     const std::string reason = log.take();
-    fail(SERPENT_ENGINE_UNSUPPORTED, std::string("TensorRT cannot load the plugin library ") + path + ": " +
-                                         (reason.empty() ? "it gave no reason" : reason));
+    fail(SERPENT_ENGINE_UNSUPPORTED,
+         "TensorRT cannot load the plugin library " + path + ": " + (reason.empty() ? "it gave no reason" : reason));
   }
   if (find_creator(registry, plugin) == nullptr) {
-    fail(SERPENT_ENGINE_UNSUPPORTED, std::string("the plugin library ") + path + " does not have " + title +
+    fail(SERPENT_ENGINE_UNSUPPORTED, "the plugin library " + path + " does not have " + title +
                                          ", which the plan needs; install the version that built the plan");
   }
 }

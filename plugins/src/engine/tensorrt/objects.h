@@ -26,9 +26,9 @@ class Log : public nvinfer1::ILogger {
 // Fails with SERPENT_ENGINE_TENSORRT: `what`, and the reason in the log.
 [[noreturn]] void refuse(Log& log, const std::string& what);
 
-// Where the registry lacks `plugin`, loads the library at `path`.
+// Where the registry lacks `plugin`, loads the library `file`.
 // Fails with SERPENT_ENGINE_UNSUPPORTED: no such library, one without this plugin, or the registry has it from another.
-void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* path, const serpent_adapter_plugin& plugin);
+void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* file, const serpent_adapter_plugin& plugin);
 
 // Sizes and type of a tensor of the engine. Fails with SERPENT_ENGINE_TENSORRT: no such tensor.
 serpent_adapter_tensor describe_tensor(const nvinfer1::ICudaEngine& engine, int32_t index);
