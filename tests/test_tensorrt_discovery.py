@@ -118,6 +118,16 @@ def test_a_named_folder_without_the_headers_is_an_error(tmp_path: Path, cuda: Pa
     assert f"TENSORRT_ROOT: {tmp_path}/absent has no NvInfer.h" in answer.output
 
 
+@pytest.mark.parametrize("how", ["variable", "environment"])
+def test_a_relative_folder_is_an_error(tmp_path: Path, cuda: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    sdk(tmp_path / "sdk", "11.1.0")
+    monkeypatch.chdir(tmp_path)
+    definitions, root = (["-DTENSORRT_ROOT=sdk"], "") if how == "variable" else ([], "sdk")
+    answer = ask(tmp_path, *definitions, cuda=cuda, root=root)
+    assert answer.status != 0
+    assert "TENSORRT_ROOT: sdk is a relative path; name the whole one" in answer.output
+
+
 def test_a_named_folder_of_an_unknown_version_is_an_error(tmp_path: Path, cuda: Path) -> None:
     other = sdk(tmp_path / "tensorrt", "12.0.1")
     answer = ask(tmp_path, f"-DTENSORRT_ROOT={other}", cuda=cuda)
