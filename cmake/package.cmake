@@ -4,6 +4,11 @@ set_target_properties(serpent PROPERTIES EXPORT_NAME scan)
 if(TARGET serpent_engine)
   set_target_properties(serpent_engine PROPERTIES EXPORT_NAME engine)
 endif()
+# The same names for projects that add this one to their own build.
+add_library(serpent::scan ALIAS serpent)
+if(TARGET serpent_engine)
+  add_library(serpent::engine ALIAS serpent_engine)
+endif()
 set(package_dir ${library_dir}/cmake/serpent)
 install(EXPORT serpent NAMESPACE serpent:: FILE serpentTargets.cmake DESTINATION ${package_dir})
 

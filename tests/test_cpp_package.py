@@ -79,6 +79,26 @@ def test_an_outside_project_uses_both_libraries(package: Path, tmp_path: Path) -
     assert run(program, tmp_path / "net.plan").startswith(f"1 6 the plan {tmp_path}/net.plan does not exist")
 
 
+def test_a_project_may_add_this_one_to_its_build_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    # The engine looks for its adapters and the plugin beside itself, wherever the project wants its libraries.
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.22)\nproject(outside LANGUAGES C CXX)\n"
+        "set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/libraries)\n"
+        f"add_subdirectory({REPOSITORY} serpent)\n"
+        "add_executable(outside outside.cpp scan.c)\n"
+        "target_link_libraries(outside PRIVATE serpent::scan serpent::engine)\n"
+        "foreach(target serpent serpent_engine serpent_engine_trt10 serpent_engine_trt11 serpent_trt)\n"
+        "  if(TARGET ${target})\n"
+        "    file(GENERATE OUTPUT ${target}.folder CONTENT $<TARGET_FILE_DIR:${target}>)\n"
+        "  endif()\nendforeach()\n"
+    )
+    for name, text in SOURCES.items():
+        (tmp_path / name).write_text(text)
+    run("cmake", "-S", tmp_path, "-B", tmp_path / "build", "-DSERPENT_CUDA=OFF")
+    folders = {path.read_text() for path in (tmp_path / "build").glob("*.folder")}
+    assert folders == {f"{tmp_path}/build/libraries"}
+
+
 @pytest.mark.slow
 def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: Path) -> None:
     if not any(Path(folder, "png.h").is_file() for folder in ("/usr/include", "/usr/local/include")):
