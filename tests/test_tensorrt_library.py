@@ -69,6 +69,18 @@ def test_a_recent_version_is_accepted(monkeypatch: pytest.MonkeyPatch, version: 
     assert check_installed(RTX) == version
 
 
+@pytest.mark.parametrize("problem", ["version `GLIBC_2.38' not found", "No usable temporary directory found"])
+def test_what_keeps_the_parser_from_loading_is_no_traceback(monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
+    def fail() -> None:
+        raise OSError(problem)
+
+    _pretend_installed(monkeypatch, "1.7.1")
+    monkeypatch.delitem(sys.modules, RTX.module, raising=False)
+    monkeypatch.setattr(library, "_satisfy_rtx_parser", fail)
+    with pytest.raises(MissingExtraError, match=f"TensorRT-RTX is installed but cannot be loaded: {problem}"):
+        library.load.__wrapped__(RTX)
+
+
 @needs_rtx
 def test_the_targets_are_the_enumeration_of_the_module() -> None:
     targets = supported_targets(library.load(RTX))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +76,18 @@ def test_other_failures_of_a_trial_are_errors_too(
     child_that(monkeypatch, tmp_path, does)
     monkeypatch.setattr(tensorrt_loading, "_TRIAL_LIMIT_S", 1.0)
     with pytest.raises(EngineError, match=message):
+        try_loading(file, 0)
+
+
+@pytest.mark.parametrize("lacks", ["executable", "temporary folder"])
+def test_a_trial_that_cannot_begin_is_an_error(
+    file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    if lacks == "executable":  # of a Python inside another program
+        monkeypatch.setattr(sys, "executable", "")
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EngineError, match=r"cannot load .*a\.plan: the process that tries it, .*, cannot be started: "):
         try_loading(file, 0)
 
 

@@ -108,9 +108,9 @@ def load(flavour: Flavour) -> Any:
         EngineError: older than the project supports.
     """
     check_installed(flavour)
-    if flavour is RTX and flavour.module not in sys.modules:
-        _satisfy_rtx_parser()
     try:
+        if flavour is RTX and flavour.module not in sys.modules:
+            _satisfy_rtx_parser()
         return importlib.import_module(flavour.module)
     except (ImportError, OSError) as error:
         raise MissingExtraError(

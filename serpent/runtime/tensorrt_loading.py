@@ -122,24 +122,25 @@ def _trial(file: PlanFile, device: int | None) -> str:
     """Why the plan cannot be loaded; "" if it can."""
     spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device, "embedded": file.embedded}
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    # An aborted process removes none of its temporary files; this folder goes with all of them.
-    with tempfile.TemporaryDirectory(prefix="serpent-trial-") as scratch:
-        environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": scratch}
-        # -P keeps the current folder, which may hold anything, off the child's import path.
-        command = [sys.executable, "-P", "-m", __name__]
-        try:
+    # -P keeps the current folder, which may hold anything, off the child's import path.
+    command = [sys.executable, "-P", "-m", __name__]
+    try:
+        # An aborted process removes none of its temporary files; this folder goes with all of them.
+        with tempfile.TemporaryDirectory(prefix="serpent-trial-") as scratch:
             run = subprocess.run(
                 command,
                 input=json.dumps(spec),
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                env=environment,
+                env=os.environ | {"PYTHONPATH": paths, "TMPDIR": scratch},
                 timeout=_TRIAL_LIMIT_S,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return f"the process that tried it had not ended after {_TRIAL_LIMIT_S:.0f} s"
+    except subprocess.TimeoutExpired:
+        return f"the process that tried it had not ended after {_TRIAL_LIMIT_S:.0f} s"
+    except OSError as error:  # no folder for temporary files, or no Python of its own inside another program
+        return f"the process that tries it, {sys.executable!r}, cannot be started: {error}"
     if run.returncode < 0:
         return f"the process that tried it was ended by signal {_signal_name(-run.returncode)}"
     try:
