@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,31 @@ def test_registering_twice_registers_once(trt: Any, creator: Any) -> None:
     found = [known for known in trt.get_plugin_registry().all_creators if known.name == NAME]
     assert found == [creator]
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == ("SelectiveScan2D", "1", "serpent")
+
+
+def test_threads_that_open_plans_at_once_share_one_logger_and_one_plugin() -> None:
+    # A TensorRT that lets other threads run in every call.
+    class Slow:
+        def __init__(self, *_: object) -> None:
+            time.sleep(0.01)
+
+    registered: list[Any] = []
+
+    def register_creator(creator: Any, _namespace: str) -> bool:
+        Slow()
+        registered.append(creator)
+        return True
+
+    trt: Any = ModuleType("slow")
+    for name in ("ILogger", "IPluginV3", "IPluginV3OneCore", "IPluginV3OneBuild", "IPluginV3OneRuntime"):
+        setattr(trt, name, type(name, (Slow,), {}))
+    trt.IPluginCreatorV3One = type("IPluginCreatorV3One", (Slow,), {})
+    trt.PluginFieldCollection = Slow
+    trt.get_plugin_registry = lambda: SimpleNamespace(all_creators=registered[:], register_creator=register_creator)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: (make_logger(trt), plugin.register(trt)), range(8)))
+    assert set(made) == {(make_logger(trt), registered[0])}
+    assert len(registered) == 1
 
 
 def test_a_plugin_of_the_same_identity_from_elsewhere_is_refused(trt: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,15 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from serpent.errors import EngineError, MissingExtraError
 from serpent.extras import install_command
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,18 @@ def load(flavour: Flavour) -> Any:
         ) from None
 
 
+def once(make: Callable[[Any], _Made]) -> Callable[[Any], _Made]:
+    """``functools.cache`` of what must exist once: that lets two threads make it, and keeps the later one."""
+    cached, lock = functools.cache(make), threading.Lock()
+
+    @functools.wraps(make)
+    def locked(argument: Any) -> _Made:
+        with lock:
+            return cached(argument)
+
+    return locked
+
+
 def supported_targets(trt: Any) -> tuple[str, ...]:
     """GPUs that a plan can be built for ahead of time, such as ("sm75", "sm80", ...), as this version says.
 
@@ -158,7 +173,7 @@ class Messages(list[str]):
         return cast("list[str]", self._thread.messages)
 
 
-@functools.cache
+@once
 def make_logger(trt: Any) -> Any:
     """The logger of a module, which keeps what it is told; ``logger.sentence()`` takes the calling thread's errors.
 

@@ -12,6 +12,7 @@ then carry on (a failing ``get_workspace_size`` counts as "no workspace"), so ev
 from __future__ import annotations
 
 import functools
+import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from serpent import native
 from serpent.errors import ArgumentError, EngineError, SerpentError
 from serpent.identity import INPUTS, NAME, NAMESPACE, VERSION
 from serpent.native import ScanPointers, ScanShape
-from serpent.runtime.tensorrt_library import Messages
+from serpent.runtime.tensorrt_library import Messages, once
 
 SCHEMA_FIELD = "schema"
 """The one serialised field, one int32: revision of the workspace-size function that the plan was built with."""
@@ -30,8 +31,11 @@ SCHEMA_FIELD = "schema"
 
 _RANKS = (4, 4, 3, 2, 3, 2)
 
+_registering = threading.Lock()
+"""Two sessions opened at once must not both find the plugin missing: a second registration of one name fails."""
 
-@functools.cache
+
+@once
 def make_creator(trt: Any) -> Any:
     """The plugin creator of :data:`NAME` for a TensorRT module, one per module.
 
@@ -49,7 +53,7 @@ def make_creator(trt: Any) -> Any:
 
 
 def register(trt: Any) -> Any:
-    """Make the plugin known to a TensorRT module; again is fine.
+    """Make the plugin known to a TensorRT module; again is fine, from any thread.
 
     Args:
         trt: the module ``tensorrt_rtx`` or ``tensorrt``.
@@ -61,6 +65,12 @@ def register(trt: Any) -> Any:
         EngineError: a plugin of this name, version and namespace from elsewhere is registered already.
     """
     creator = make_creator(trt)
+    with _registering:
+        _register(trt, creator)
+    return creator
+
+
+def _register(trt: Any, creator: Any) -> None:
     registry = trt.get_plugin_registry()
     identity = (NAME, VERSION, NAMESPACE)
     for known in registry.all_creators:
@@ -71,10 +81,9 @@ def register(trt: Any) -> Any:
                 f"another library has registered the plugin {NAMESPACE}::{NAME} version {VERSION} in this process",
                 hint="do not load the C++ plugin library into a Python process that uses this package",
             )
-        return creator
+        return
     if not registry.register_creator(creator, NAMESPACE):
         raise EngineError(f"{trt.__name__} {trt.__version__} refused to register the plugin {NAMESPACE}::{NAME}")
-    return creator
 
 
 def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
