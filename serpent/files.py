@@ -87,6 +87,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise SerpentError(f"cannot write into {path.parent}: {error.strerror}", hint="choose another folder") from None
     try:
         yield aside
+        to_disk(aside)  # a name on the disk before its content would be an empty file after a power cut
         _hand_on_mode(path, aside, usual)
         aside.replace(path)
     except OSError as error:
@@ -95,6 +96,15 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
         if lock is not None:
             os.close(lock)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until what was written to a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes what may be written
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_abandoned(folder: Path) -> None:

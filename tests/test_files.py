@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serpent.errors import UsageError
+from serpent.errors import SerpentError, UsageError
 from serpent.files import check_writable_target, remove_abandoned, written_aside
 
 ENDLESS_WRITER = """
@@ -33,6 +34,26 @@ def write(path: Path, content: bytes = b"new") -> None:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    flushed: list[tuple[bytes, bool]] = []
+
+    def flush(handle: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{handle}").read_bytes(), path.exists()))
+
+    def fail(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", flush)
+    write(path)
+    assert flushed == [(b"new", False)]
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SerpentError, match=r"cannot write .*a\.png: Input/output error"):
+        write(path, b"newer")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture

@@ -182,6 +182,15 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
         collect([tmp_path], Targets())
 
 
+def test_pipes_in_a_folder_are_left_alone_and_dangling_links_are_named(tree: Path) -> None:
+    os.mkfifo(tree / "pipe.png")
+    (tree / "gone.png").symlink_to(tree / "nowhere.png")
+    names = {job.source.name for job in collect([tree], Targets())}
+    assert "gone.png" in names
+    assert "pipe.png" not in names
+    assert [job.source.name for job in collect([tree / "pipe.png"], Targets())] == ["pipe.png"]  # asked for by name
+
+
 def test_any_file_name_will_do(tmp_path: Path) -> None:
     odd = [b"two words.png", b"new\nline.png", b"\xff\xfe.png", b"[x].png", b"-dash.png"]
     for name in odd:

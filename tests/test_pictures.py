@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serpent.errors import ArgumentError, PictureError, SerpentError, UsageError
-from serpent.pictures import FORMATS, Encoding, read_picture, write_picture
+from serpent.pictures import FORMATS, Encoding, Format, Picture, check_result, read_picture, write_picture
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 
@@ -303,10 +303,23 @@ def test_pixels_are_checked(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_too_large_for_its_format_is_refused(tmp_path: Path) -> None:
-    wide: NDArray[np.float32] = np.zeros((1, 16384, 3), np.float32)
-    with pytest.raises(PictureError, match="16384x1 pixels does not fit into WebP"):
-        write_picture(tmp_path / "a.webp", wide)
+@pytest.mark.parametrize("target", [each for each in FORMATS if each.max_side], ids=lambda each: each.name)
+def test_a_format_holds_its_longest_side_and_no_longer_one(tmp_path: Path, target: Format) -> None:
+    assert target.max_side is not None
+    path = tmp_path / f"a{target.suffixes[0]}"
+    longest: NDArray[np.float32] = np.zeros((1, target.max_side, 3), np.float32)
+    write_picture(path, longest)
+    assert read_picture(path).pixels.shape == longest.shape
+    path.unlink()
+    longer = np.zeros((target.max_side + 1, 1, 3), np.float32)
+    with pytest.raises(PictureError, match=f"{target.name} holds no side of more than {target.max_side} pixels"):
+        check_result(path, Picture(longer), Encoding())
+    with pytest.raises(PictureError, match=f"and the result has {target.max_side}x{target.max_side + 1}"):
+        check_result(
+            path, Picture(longer), Encoding(resize=f"{target.max_side}x{target.max_side + 1}", max_pixels=2**40)
+        )
+    with pytest.raises(PictureError):
+        write_picture(path, longer)
     assert list(tmp_path.iterdir()) == []
 
 

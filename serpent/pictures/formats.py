@@ -29,6 +29,7 @@ class Format:
         library: which library writes it.
         lossless: whether it gives back what was written unless asked otherwise.
         choices: of an encoding that make a difference, or say what it does anyway.
+        max_side: pixels that its height and width may have at most; None where memory ends first.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Format:
     library: Library = "vips"
     lossless: bool = True
     choices: frozenset[Choice] = frozenset({"lossless"})
+    max_side: int | None = None
 
     def depth_for(self, bits: int) -> int:
         """The smallest depth that holds samples of ``bits`` bits, or the largest there is."""
@@ -59,6 +61,7 @@ FORMATS: tuple[Format, ...] = (
         carries=_USUAL | {"IPTC", "resolution"},
         lossless=False,
         choices=frozenset({"quality", "subsampling", "lossy"}),
+        max_side=65500,  # libjpeg's, a little below what the header can say
     ),
     Format(
         "TIFF",
@@ -76,6 +79,7 @@ FORMATS: tuple[Format, ...] = (
         gray=False,
         carries=_USUAL,
         choices=frozenset({"quality", "lossless", "lossy"}),
+        max_side=16383,
     ),
     Format(
         "AVIF",
@@ -86,6 +90,7 @@ FORMATS: tuple[Format, ...] = (
         carries=_USUAL,
         lossless=False,
         choices=frozenset({"quality", "subsampling", "lossless", "lossy"}),
+        max_side=16384,  # libvips'
     ),
     Format("PPM", (".ppm", ".pnm"), (8, 16), alpha=False, gray=False, carries=frozenset(), library="oiio"),
     Format("PGM", (".pgm",), (8, 16), alpha=False, gray=True, carries=frozenset(), library="oiio"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,9 @@ def pictures_below(
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         pictures = [
-            path for name in sorted(files) if _is_readable(path := Path(parent, name)) and not name.startswith(".")
+            path
+            for name in sorted(files)
+            if not name.startswith(".") and _is_readable(path := Path(parent, name)) and not _is_special(path)
         ]
         beside = targets.folder is None and targets.suffix
         theirs = {targets.of(path, path.parent) for path in pictures} if beside else set()
@@ -172,6 +175,14 @@ def pictures_below(
 
 def _is_readable(path: Path) -> bool:
     return format_of(path) is not None or path.suffix.lower() in _READABLE_ONLY
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, socket or device, which a run over a folder would wait for; what is missing is none."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> Path:

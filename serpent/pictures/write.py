@@ -76,9 +76,14 @@ def check_result(path: Path, picture: Picture, encoding: Encoding) -> None:
         UsageError: a depth that the format does not have, or no size to resize to.
         PictureError: the format cannot hold the picture.
     """
-    new_size(picture, encoding.resize, encoding.max_pixels)
+    height, width = new_size(picture, encoding.resize, encoding.max_pixels)
     target = format_of(path)
     assert target is not None
+    if target.max_side is not None and max(width, height) > target.max_side:
+        raise PictureError(
+            f"{target.name} holds no side of more than {target.max_side} pixels, and the result has {width}x{height}",
+            hint="write a .png or .tif",
+        )
     if encoding.depth is not None and encoding.depth not in target.depths:
         known = ", ".join(str(depth) for depth in target.depths)
         raise UsageError(f"{target.name} has no depth of {encoding.depth} bits; it has {known}")

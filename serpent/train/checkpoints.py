@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from serpent.errors import CheckpointError, SerpentError
+from serpent.files import to_disk
 
 FORMAT = "serpent-training-v1"
 _FOLDER = re.compile(r"checkpoint-([0-9]{9})")
@@ -67,7 +67,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, shard_mib: int | None 
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
-        _to_disk(run)
+        to_disk(run)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         hint = f"free some space, then go on with --resume; the last good one is {older[-1]}" if older else None
@@ -165,12 +165,4 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int |
 def _all_to_disk(folder: Path) -> None:
     # A rename may reach the disk before the data: after a power cut the newest checkpoint would be a hollow one.
     for path in (*folder.iterdir(), folder):
-        _to_disk(path)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        to_disk(path)
