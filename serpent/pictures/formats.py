@@ -69,7 +69,7 @@ FORMATS: tuple[Format, ...] = (
         (8, 16, FLOAT_DEPTH),
         alpha=True,
         gray=True,
-        carries=frozenset({"ICC profile", "XMP", "resolution"}),
+        carries=_USUAL | {"resolution"},
     ),
     Format(
         "WebP",

@@ -7,27 +7,8 @@ import struct
 import warnings
 from collections.abc import Callable
 
-from PIL import ExifTags, GifImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
 
-_CAPTURE = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-# Of the first directory of a TIFF file, what speaks of the picture and not of how the file stores it.
-_DESCRIPTIVE = (
-    ExifTags.Base.DocumentName,
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer,
-    ExifTags.Base.Rating,
-    ExifTags.Base.Copyright,
-    ExifTags.Base.XPTitle,
-    ExifTags.Base.XPComment,
-    ExifTags.Base.XPAuthor,
-    ExifTags.Base.XPKeywords,
-    ExifTags.Base.XPSubject,
-)
 # Of PNG (W3C, third edition, table 12 and 11.3.2.1): white, red, green, blue, each x and y.
 _SRGB_GAMMA = 0.45455
 _SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
@@ -40,7 +21,6 @@ _SUBSAMPLING: dict[tuple[float, float], str] = {
     (4, 1): "4:1:1",
     (4, 2): "4:1:0",
 }
-_POINTERS = (ExifTags.IFD.Interop,)  # to places in the old file
 
 # What is damaged is said in our words. For good: warnings.catch_warnings would get in the way of other threads.
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
@@ -114,29 +94,6 @@ def avif_colours(data: bytes) -> list[str]:
         return []
     primaries, transfer = struct.unpack_from(">HH", data, at)  # ITU-T H.273; 2 is: not said
     return [] if primaries in (1, 2) and transfer in (2, 13) else [f"nclx box ({primaries}/{transfer})"]
-
-
-def tiff_exif(data: bytes) -> bytes | None:
-    """The EXIF block of a TIFF file, as other formats hold it, if the file has such tags.
-
-    Raises:
-        UnreadableHeaderError: its directories are damaged.
-    """
-    try:
-        found, kept = Image.Exif(), Image.Exif()
-        found.endian = "<" if data.startswith(b"I") else ">"
-        found.bigtiff = 43 in data[2:4]
-        first = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if found.bigtiff else 8]).next
-        found.load_from_fp(io.BytesIO(data), first)
-        kept.update({tag: found[tag] for tag in _DESCRIPTIVE if tag in found})
-        for directory in _CAPTURE:
-            values = {tag: value for tag, value in found.get_ifd(directory).items() if tag not in _POINTERS}
-            if directory in found and not values:
-                raise UnreadableHeaderError
-            kept.get_ifd(directory).update(values)
-        return kept.tobytes() if kept or any(map(kept.get_ifd, _CAPTURE)) else None
-    except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-        raise UnreadableHeaderError from None
 
 
 def _opened(reader: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile | None:

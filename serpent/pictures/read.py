@@ -20,10 +20,10 @@ from serpent.pictures.headers import (
     has_further_pictures,
     is_animated_png,
     png_colours,
-    tiff_exif,
 )
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
+from serpent.pictures.tiff_exif import exif_of_tiff
 
 if TYPE_CHECKING:
     from pyvips import Image
@@ -217,7 +217,9 @@ def _metadata(image: Image, fields: set[str], data: bytes, lost: list[str]) -> M
             lost.append("IPTC")
             iptc = None
         try:
-            exif = tiff_exif(data)
+            exif, whole = exif_of_tiff(data)
+            if not whole:
+                lost.append("part of EXIF (damaged)")
         except UnreadableHeaderError:
             lost.append("EXIF (damaged)")
     said = {"png": png_colours, "hei": avif_colours}.get(loader[:3])

@@ -130,20 +130,31 @@ def write_picture(
         picture = resized(picture, encoding.resize, encoding.max_pixels)
     depth = encoding.depth or target.depth_for(picture.bits)
     samples = _quantise(_channels(picture, target), depth)
+    lost: list[str] = []
     if target.library == "oiio":
         from serpent.pictures.oiio import write_other
 
         with written_aside(path) as aside:
             write_other(aside, samples, depth, target)
     else:
+        from serpent.pictures.headers import UnreadableHeaderError
+        from serpent.pictures.tiff_exif import with_exif
         from serpent.pictures.vips import encode
 
         # In memory first: what the encoder refuses is then told apart from what the disk refuses.
         encoded = encode(samples, depth, target, picture, encoding)
+        if target.name == "TIFF" and not encoding.strip and picture.metadata.exif is not None:
+            height, width, _ = samples.shape
+            try:
+                encoded, whole = with_exif(encoded, picture.metadata.exif, width, height)
+                if not whole:
+                    lost.append("part of EXIF (damaged)")
+            except UnreadableHeaderError:
+                lost.append("EXIF (damaged)")
         with written_aside(path) as aside:
             aside.write_bytes(encoded)
     dropped = _dropped(picture, target, depth, gray=samples.shape[-1] < 3, encoding=encoding)
-    return tuple(f"{path.name}: {target.name} cannot keep {what}" for what in dropped)
+    return tuple(f"{path.name}: {target.name} cannot keep {what}" for what in (*lost, *dropped))
 
 
 def encoded_png(picture: Picture) -> bytes:
