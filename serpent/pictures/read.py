@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import PictureError
+from serpent.pictures.exif import exif_of_tiff
 from serpent.pictures.formats import FLOAT_DEPTH
 from serpent.pictures.headers import (
     UnreadableHeaderError,
@@ -23,7 +24,6 @@ from serpent.pictures.headers import (
 )
 from serpent.pictures.jpeg import estimate_quality
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
-from serpent.pictures.tiff_exif import exif_of_tiff
 
 if TYPE_CHECKING:
     from pyvips import Image

@@ -48,6 +48,14 @@ def encode(samples: NDArray[Any], depth: int, target: Format, picture: Picture, 
     return data
 
 
+def exif_of(encoded: bytes) -> bytes | None:
+    """The EXIF block of a file that :func:`encode` made, no TIFF."""
+    import pyvips
+
+    image = pyvips.Image.new_from_buffer(encoded, "")
+    return bytes(image.get("exif-data")) if "exif-data" in image.get_fields() else None
+
+
 def _interpretation(channels: int, depth: int) -> str:
     if depth == FLOAT_DEPTH:
         return "b-w" if channels < 3 else "scrgb"

@@ -137,24 +137,33 @@ def write_picture(
         with written_aside(path) as aside:
             write_other(aside, samples, depth, target)
     else:
-        from serpent.pictures.headers import UnreadableHeaderError
-        from serpent.pictures.tiff_exif import with_exif
         from serpent.pictures.vips import encode
 
         # In memory first: what the encoder refuses is then told apart from what the disk refuses.
         encoded = encode(samples, depth, target, picture, encoding)
-        if target.name == "TIFF" and not encoding.strip and picture.metadata.exif is not None:
+        if picture.metadata.exif is not None and not encoding.strip:
             height, width, _ = samples.shape
-            try:
-                encoded, whole = with_exif(encoded, picture.metadata.exif, width, height)
-                if not whole:
-                    lost.append("part of EXIF (damaged)")
-            except UnreadableHeaderError:
-                lost.append("EXIF (damaged)")
+            encoded, lost = _with_exif(encoded, picture.metadata.exif, target, width, height)
         with written_aside(path) as aside:
             aside.write_bytes(encoded)
     dropped = _dropped(picture, target, depth, gray=samples.shape[-1] < 3, encoding=encoding)
     return tuple(f"{path.name}: {target.name} cannot keep {what}" for what in (*lost, *dropped))
+
+
+def _with_exif(encoded: bytes, exif: bytes, target: Format, width: int, height: int) -> tuple[bytes, list[str]]:
+    """The file with what libvips leaves out of it, and what of EXIF is still not there: libvips drops tags unasked."""
+    from serpent.pictures.exif import tags_lost, with_exif
+    from serpent.pictures.headers import UnreadableHeaderError
+    from serpent.pictures.vips import exif_of
+
+    if target.name != "TIFF":
+        tags = tags_lost(exif, exif_of(encoded))
+        return encoded, [f"{', '.join(tags)} of EXIF"] if tags else []
+    try:
+        encoded, whole = with_exif(encoded, exif, width, height)
+    except UnreadableHeaderError:
+        return encoded, ["EXIF (damaged)"]
+    return encoded, [] if whole else ["part of EXIF (damaged)"]
 
 
 def encoded_png(picture: Picture) -> bytes:

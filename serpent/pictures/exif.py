@@ -1,4 +1,4 @@
-"""EXIF in TIFF files, which libvips neither reads nor writes there: directories of tags, through Pillow's.
+"""EXIF as directories of tags, through Pillow's: in blocks, and in TIFF files, where libvips has none of it.
 
 An EXIF block is a small TIFF file of its own (CIPA DC-008, 4.5): its first directory describes the picture and points
 to one about the capture and one about the place. A TIFF file has the same in its own first directory.
@@ -22,6 +22,7 @@ _FIRST = 0
 _POINTERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 # Of the first directory, what speaks of the picture and not of how the file stores it.
 _DESCRIPTIVE = (
+    ExifTags.Base.ProcessingSoftware,
     ExifTags.Base.DocumentName,
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -31,12 +32,20 @@ _DESCRIPTIVE = (
     ExifTags.Base.Artist,
     ExifTags.Base.HostComputer,
     ExifTags.Base.Rating,
+    ExifTags.Base.RatingPercent,
     ExifTags.Base.Copyright,
     ExifTags.Base.XPTitle,
     ExifTags.Base.XPComment,
     ExifTags.Base.XPAuthor,
     ExifTags.Base.XPKeywords,
     ExifTags.Base.XPSubject,
+)
+# Of the directory about the capture, what speaks of the file all the same; the last is room to write into.
+_OF_THE_FILE = (
+    ExifTags.Base.ExifImageWidth,
+    ExifTags.Base.ExifImageHeight,
+    ExifTags.Base.ComponentsConfiguration,
+    0xEA1C,
 )
 _INTEROPERABILITY = ExifTags.IFD.Interop  # a place in the old file
 _HEADERS = {b"II": b"II*\0\x08\0\0\0", b"MM": b"MM\0*\0\0\0\x08"}
@@ -89,6 +98,22 @@ def with_exif(tiff: bytes, exif: bytes, width: int, height: int) -> tuple[bytes,
         table = struct.pack(f"{letter}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + last
         start = struct.pack(f"{letter}L", place + len(written))
         return b"".join((tiff[:4], start, memoryview(tiff)[8:], padding, written, table)), whole
+
+
+def tags_lost(before: bytes, after: bytes | None) -> list[str]:
+    """Names of the tags about the photograph that one block has and another lacks; none where the first is damaged."""
+    try:
+        with _reading():
+            lost = _tags(before) - (set() if after is None else _tags(after))
+    except UnreadableHeaderError:
+        return []
+    names = (ExifTags.GPSTAGS if pointer == ExifTags.IFD.GPSInfo else ExifTags.TAGS for pointer, _ in sorted(lost))
+    return [known.get(tag, f"{tag:#06x}") for known, (_, tag) in zip(names, sorted(lost), strict=True)]
+
+
+def _tags(block: bytes) -> set[tuple[int, int]]:
+    found, _ = _directories(block.removeprefix(_PREFIX), b"II")
+    return {(pointer, tag) for pointer, directory in found.items() for tag in directory if tag not in _OF_THE_FILE}
 
 
 @contextmanager
