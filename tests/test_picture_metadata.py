@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from serpent.errors import PictureError, UsageError
 from serpent.pictures import FORMATS, Encoding, Format, Metadata, Picture, read_picture, write_picture
+from serpent.pictures.exif import exif_of_tiff
 
 RANDOM = np.random.default_rng(0)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- kept byte for byte --></x:xmpmeta>'
@@ -203,6 +204,26 @@ def test_tags_that_libvips_drops_are_named(tmp_path: Path, suffix: str) -> None:
     assert note.startswith(f"{path.name}: ")
     assert note.endswith(" cannot keep HostComputer, AmbientTemperature of EXIF")
     assert b"a phone" not in path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+def test_a_private_tag_that_cannot_be_read_is_no_damage_to_exif(tmp_path: Path) -> None:
+    block = Image.Exif()
+    block.load(camera_exif("<"))
+    block[65000] = "private and long"
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.tif", exif=block)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    entry = data.index(struct.pack("<HH", 65000, 2))
+    data[entry + 2 : entry + 4] = struct.pack("<H", 99)  # of no known type
+    exif, whole = exif_of_tiff(bytes(data))
+    assert exif is not None
+    assert whole
+    entry = data.index(struct.pack("<HH", 0xA434, 2))  # the lens
+    data[entry + 4 : entry + 8] = struct.pack("<I", 2**31)
+    exif, whole = exif_of_tiff(bytes(data))
+    assert b"Maker" in (exif or b"")
+    assert b"a lens" not in (exif or b"")
+    assert not whole
 
 
 def test_a_resized_tiff_says_its_new_size_in_exif(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ _OF_THE_FILE = (
     0xEA1C,
 )
 _INTEROPERABILITY = ExifTags.IFD.Interop  # a place in the old file
+_CUT_OFF = -1  # stands for the tags behind the end of a file
 _HEADERS = {b"II": b"II*\0\x08\0\0\0", b"MM": b"MM\0*\0\0\0\x08"}
 
 
@@ -131,15 +132,14 @@ def _directories(data: bytes, order: bytes) -> tuple[dict[int, Directory], bool]
     The first directory, under :data:`_FIRST`, has no pointers; the others may be empty. Beside it, whether every tag
     could be read: Pillow leaves out those that it cannot.
     """
-    header = data[: 16 if _is_big(data) else 8]
-    source = io.BytesIO(data)
-    first, whole = _loaded(source, header, Directory(header).next, None)
+    first, lost = _loaded(data, None, None)
+    whole = lost.isdisjoint((*_DESCRIPTIVE, *_POINTERS, _CUT_OFF))
     found = {_FIRST: _copied(first, [tag for tag in _DESCRIPTIVE if tag in first], order, None)}
     for pointer in _POINTERS:
         tags: Collection[int] = ()
         if pointer in first:
-            directory, complete = _loaded(source, header, first[pointer], pointer)
-            whole &= complete
+            directory, lost = _loaded(data, first[pointer], pointer)
+            whole &= lost <= {_INTEROPERABILITY}
             tags = [tag for tag in directory if tag != _INTEROPERABILITY]
             if not tags:
                 raise UnreadableHeaderError
@@ -149,18 +149,22 @@ def _directories(data: bytes, order: bytes) -> tuple[dict[int, Directory], bool]
     return found, whole
 
 
-def _is_big(data: bytes) -> bool:
-    """Whether a file is a BigTIFF, with 43 where others have 42."""
-    return b"+" in data[2:4]
-
-
-def _loaded(source: io.BytesIO, header: bytes, place: int, group: int | None) -> tuple[Directory, bool]:
-    directory = Directory(header, group=group)
-    source.seek(place)
-    count = source.read(8 if _is_big(header) else 2)
+def _loaded(data: bytes, place: int | None, group: int | None) -> tuple[Directory, set[int]]:
+    """The directory at ``place``, None for the first, and the tags that are listed there and not in it."""
+    big = b"+" in data[2:4]  # 43: BigTIFF
+    directory = Directory(data[: 16 if big else 8], group=group)
+    place = directory.next if place is None else place
+    source = io.BytesIO(data)
     source.seek(place)
     directory.load(source)
-    return directory, len(directory) == int.from_bytes(count, "little" if header.startswith(b"I") else "big")
+    letter, size = "<" if data.startswith(b"II") else ">", 20 if big else 12
+    (count,) = struct.unpack_from(f"{letter}{'Q' if big else 'H'}", data, place)
+    start = place + (8 if big else 2)
+    end = start + size * count
+    listed = {
+        struct.unpack_from(f"{letter}H", data, at)[0] for at in range(start, min(end, len(data) - size + 1), size)
+    }
+    return directory, (listed | ({_CUT_OFF} if end > len(data) else set())) - set(directory)
 
 
 def _copied(directory: Directory, tags: Collection[int], order: bytes, group: int | None) -> Directory:
