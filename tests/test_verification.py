@@ -87,7 +87,9 @@ def test_wrong_weights_do_not_pass(
     edit(copied.manifest, lambda f: f["files"][copied.onnx.name].update(sha256=sha256_file(copied.onnx)))
     result = verify_file(copied.onnx)
     assert not result.passed
-    with pytest.raises(ParityError, match=r"not verified: .*max \|d\| 1\.\d+e-05 .* \(limit 2\.\d+e-06\)"):
+    limit = result.cases[0].max_limit  # it rests on PyTorch's own error on the exporting machine
+    assert limit < 1e-5
+    with pytest.raises(ParityError, match=rf"not verified: .*max \|d\| 1\.\d+e-05 .* \(limit {limit:.2e}\)"):
         result.check()
     monkeypatch.setattr(sys, "argv", ["serpent-verify", str(copied.onnx), "--json"])
     with pytest.raises(SystemExit) as leaving:
