@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import site
 import subprocess
 import sys
 import sysconfig
@@ -156,7 +155,8 @@ def environment(folder: Path) -> Path:
     """The interpreter of a new virtual environment that has every package of this one but the project."""
     venv.create(folder, with_pip=False, symlinks=True)
     target = next(folder.glob("lib/python*/site-packages"))
-    for source in site.getsitepackages():
+    # Not site.getsitepackages(), which for Debian's Python names folders that are not there.
+    for source in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
         for entry in Path(source).iterdir():
             # Path files would bring the editable install of this environment along.
             ours = entry.name.startswith("serpent") or entry.suffix == ".pth" or "editable" in entry.name
