@@ -1,4 +1,4 @@
-"""Pictures one after the other through a session that runs several at once."""
+"""Calls that run ahead on a few threads, their results in order: pictures through a session, files into memory."""
 
 from __future__ import annotations
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from serpent.errors import PictureError, SerpentError, UsageError
 from serpent.pictures import read_picture
 from serpent.pictures.jobs import Targets, pictures_below
 from serpent.runtime.memory import process_memory
+from serpent.runtime.streaming import in_order
 
 _LISTED = 20
 _READERS = 4
@@ -84,7 +83,8 @@ class Photographs:
 
     def _read_all(self, least: int, memory: int, on_read: Callable[[int, int], None] | None) -> None:
         problems = []
-        for index, read in enumerate(_decoded(self.paths)):
+        # Read ahead by a few, however slowly they are hashed.
+        for index, read in enumerate(in_order(_try_decode, self.paths, workers=_READERS)):
             if isinstance(read, SerpentError):
                 problems.append(read.message)
             elif min(read.shape[:2]) < least:
@@ -106,18 +106,6 @@ def _listing(problems: Sequence[str]) -> str:
     shown = "\n  ".join(problems[:_LISTED])
     rest = f"\n  and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
     return f"{len(problems)} picture(s) cannot be used:\n  {shown}{rest}"
-
-
-def _decoded(paths: Sequence[Path]) -> Iterator[NDArray[Any] | SerpentError]:
-    """Every picture in turn, read ahead on threads: by a few, however slowly they are taken."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        ahead: deque[Future[NDArray[Any] | SerpentError]] = deque()
-        for path in paths:
-            ahead.append(pool.submit(_try_decode, path))
-            if len(ahead) > _READERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _try_decode(path: Path) -> NDArray[Any] | SerpentError:
