@@ -160,6 +160,19 @@ def test_the_command_compares_what_is_transparent(
     assert "note: both.jpg: JPEG cannot keep transparency (put on white)" in capsys.readouterr().out.splitlines()
 
 
+def test_a_comparison_wider_than_its_format_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, both = tmp_path / "wide.png", tmp_path / "both.webp"
+    write_picture(picture, noise(1, 8188, 3))
+    assert infer(monkeypatch, picture, "--compare", both) == 1
+    assert "no side of more than 16383 pixels, and the result has 16384x1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [picture]
+    write_picture(picture, noise(1, 8187, 3), overwrite=True)
+    assert infer(monkeypatch, picture, "--compare", both) == 0
+    assert read_picture(both).pixels.shape == (1, 16382, 3)
+
+
 def test_a_reference_of_another_size_is_refused_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class Against:
             UsageError: ``target`` cannot be written.
         """
         from serpent.pictures import Encoding, check_picture_target, check_result, read_picture
-        from serpent.pictures.compare import closeness
+        from serpent.pictures.compare import closeness, side_by_side
 
         if self.target is not None:
             check_picture_target(self.target, overwrite=options.overwrite)
@@ -44,8 +44,10 @@ class Against:
             self.truth = read_picture(self.reference, max_pixels=options.max_pixels)
             self.found["picture"] = closeness(self.truth, source)
         if self.target is not None:
-            for shown in filter(None, (source, self.truth)):
-                check_result(self.target, shown, Encoding())
+            check_result(self.target, source, Encoding())
+            # The result will be as wide as the picture; one row tells whether the format is wide enough for all.
+            shown = [source, source, *([] if self.truth is None else [self.truth])]
+            check_result(self.target, side_by_side([_top_row(picture) for picture in shown]), Encoding())
 
     def write(self, source: Picture, restored: Picture, *, overwrite: bool) -> tuple[str, ...]:
         """Measure the result, and write the comparison; what its format cannot keep, as one-line remarks."""
@@ -74,3 +76,7 @@ class Against:
         """For people."""
         lines = [f"{name} against {self.reference}: {found}" for name, found in self.found.items()]
         return lines if self.target is None else [*lines, f"side by side: {self.target}"]
+
+
+def _top_row(picture: Picture) -> Picture:
+    return replace(picture, pixels=picture.pixels[:1], alpha=None if picture.alpha is None else picture.alpha[:1])
