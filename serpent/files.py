@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from serpent.errors import ModelFileError, SerpentError, UsageError
 
@@ -122,6 +123,32 @@ def remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError), aside.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             aside.unlink()
+
+
+def locked(path: Path, *, shared: bool = False) -> BinaryIO:
+    """Open a file, made if it is not there, and hold its lock until it is closed.
+
+    The lock goes with the process, however that ends: a file that is left locks nothing. Where the system or the file
+    system has no locks, nobody is kept out.
+
+    Args:
+        path: a file that is there to be locked, and stays.
+        shared: share the lock with others who do, to see whether somebody holds it alone.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+        OSError: the file cannot be opened.
+    """
+    file = path.open("rb" if shared else "ab")
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 _ASIDE = ".serpent-"  # in the names of temporary files, so that nobody's own hidden file is taken for one

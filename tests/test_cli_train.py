@@ -120,6 +120,30 @@ def test_a_signal_ends_a_run_with_a_checkpoint_to_go_on_from(tmp_path: Path, num
 
 
 @pytest.mark.slow
+def test_a_folder_in_which_a_process_is_training_is_refused_until_it_is_dead(tmp_path: Path) -> None:
+    data, run = make_pictures(tmp_path / "data", 4), tmp_path / "run"
+    arguments = [str(data), *SMALL, "--steps", "100000", "--workers", "0", "--out", str(run)]
+    process = start_train(tmp_path, *arguments, "--set", "validate_every=10")
+    try:
+        deadline = time.monotonic() + 60
+        while not list(run.glob("checkpoint-*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # Nor do the pictures matter then.
+        for given in (arguments, [str(tmp_path / "nowhere"), "--out", str(run), "--resume"]):
+            with pytest.raises(UsageError, match=f"another process is training in {run}") as caught:
+                train.main(given, standalone_mode=False)
+            assert "another folder (--out), or wait until it has ended and go on with --resume" in str(caught.value)
+    finally:
+        process.kill()
+        process.communicate()
+    again = [*arguments, "--set", "validate_every=10", "--resume", "--max-minutes", "0"]
+    train.main(again, standalone_mode=False)
+    assert load(run) > 10
+
+
+@pytest.mark.slow
 def test_processes_fail_together_with_one_message_each(tmp_path: Path) -> None:
     data = make_pictures(tmp_path / "data", 4)
     run = run_train(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from serpent.errors import SerpentError, UsageError
-from serpent.files import check_writable_target, remove_abandoned, written_aside
+from serpent.files import check_writable_target, locked, remove_abandoned, written_aside
 
 ENDLESS_WRITER = """
 import sys, time
@@ -174,6 +174,29 @@ def test_without_locks_files_are_written_and_nothing_is_removed(
         assert aside.exists()
     remove_abandoned(tmp_path / "absent")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_lock_keeps_others_out_and_those_who_look_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(FileNotFoundError):
+        locked(path, shared=True)
+    with locked(path):
+        for shared in (False, True):
+            with pytest.raises(BlockingIOError):
+                locked(path, shared=shared)
+    with locked(path, shared=True), locked(path, shared=True):
+        pass
+    locked(path).close()
+
+
+def test_without_locks_nobody_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    for name, value in (("fcntl.flock", unsupported), ("serpent.files.fcntl", None)):
+        monkeypatch.setattr(name, value)
+        with locked(tmp_path / "lock"), locked(tmp_path / "lock", shared=True):
+            pass
 
 
 def test_a_system_without_fcntl_and_owners_writes_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

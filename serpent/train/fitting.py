@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import torch
 
-from serpent.errors import UsageError
+from serpent.errors import SerpentError, UsageError
 from serpent.evaluation import Pairs
 from serpent.extras import require
-from serpent.files import remove_abandoned
+from serpent.files import locked, remove_abandoned
 from serpent.train.checkpoints import has_checkpoint
 from serpent.train.initial import Taken
 from serpent.train.learner import NOT_FINITE, Learner
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 _FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_LOCK = "lock"
 # One of these is set where torchrun, SLURM, LSF or MPI started the process.
 _LAUNCHERS = ("MASTER_ADDR", "SLURM_NTASKS", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
@@ -123,8 +124,9 @@ def fit(
         on_report: called with each line of the log and the number of steps in all, in the first process.
 
     Raises:
-        UsageError: a recipe that this machine or network cannot run; an existing run without ``resume``; weights in
-            ``run`` without a checkpoint; a resumed run with another recipe, other pictures, or others to validate on.
+        UsageError: a recipe that this machine or network cannot run; a folder in which another process is training; an
+            existing run without ``resume``; weights in ``run`` without a checkpoint; a resumed run with another recipe,
+            other pictures, or others to validate on.
         CheckpointError: the checkpoint to resume from is missing or damaged.
         SerpentError: a loss or gradient that is not finite (the batch is saved), weights that give NaN, a disk that is
             full; or another process failed, which has its own message.
@@ -138,20 +140,29 @@ def fit(
         raise UsageError(f"batch {recipe.batch} cannot be shared out evenly over {shares}")
     total = recipe.total_steps(len(photographs))
     run.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(run)
-    check = None
-    if validation is not None:
-        pairs = Pairs(validation, recipe.task, recipe.seed, recipe.validate_crop)
-        check = Validation(pairs, recipe.validate_pictures)
-    identity = {"pictures": photographs.digest, "validation": None if check is None else check.digest}
-    learner = Learner(
-        recipe, identity, fabric, machine.compile, machine.checkpoint_activations, initial=initial, about=about or {}
-    )
-    if learner.taken is not None and on_taken is not None and fabric.is_global_zero:
-        on_taken(learner.taken)
-    step, past = learner.resume(run) if resume else (0, None)
     reason = "finished"
     with contextlib.ExitStack() as stack:
+        with together(fabric):
+            # The others of this run have looked at the lock by now.
+            stack.enter_context(_lock(run) if fabric.is_global_zero else contextlib.nullcontext())
+        remove_abandoned(run)
+        check = None
+        if validation is not None:
+            pairs = Pairs(validation, recipe.task, recipe.seed, recipe.validate_crop)
+            check = Validation(pairs, recipe.validate_pictures)
+        identity = {"pictures": photographs.digest, "validation": None if check is None else check.digest}
+        learner = Learner(
+            recipe,
+            identity,
+            fabric,
+            machine.compile,
+            machine.checkpoint_activations,
+            initial=initial,
+            about=about or {},
+        )
+        if learner.taken is not None and on_taken is not None and fabric.is_global_zero:
+            on_taken(learner.taken)
+        step, past = learner.resume(run) if resume else (0, None)
         stop = stack.enter_context(_signals())
         with together(fabric):
             log = Log(run, step, tensorboard=tensorboard) if fabric.is_global_zero else None
@@ -200,10 +211,12 @@ def check_run(run: Path, *, resume: bool) -> None:
     """Refuse a folder that :func:`fit` would refuse, before hours go into reading pictures.
 
     Raises:
-        UsageError: a file, a run without ``resume``, or weights without a checkpoint.
+        UsageError: a file, a run that still goes on, one without ``resume``, or weights without a checkpoint.
     """
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run} is a file; expected a folder for the run", hint="choose another folder")
+    if (run / _LOCK).exists():
+        _lock(run, shared=True).close()
     if has_checkpoint(run):
         if not resume:
             raise UsageError(f"{run} holds a run already", hint="go on with it (--resume), or choose another folder")
@@ -216,6 +229,18 @@ def check_run(run: Path, *, resume: bool) -> None:
             f"{run} holds weights ({', '.join(path.name for path in weights)}) but no checkpoint to go on from",
             hint=f"start another run from them (another --out, with --init {weights[-1]}), or move them away",
         )
+
+
+def _lock(run: Path, *, shared: bool = False) -> BinaryIO:
+    try:
+        return locked(run / _LOCK, shared=shared)
+    except BlockingIOError:
+        raise UsageError(
+            f"another process is training in {run}",
+            hint="choose another folder (--out), or wait until it has ended and go on with --resume",
+        ) from None
+    except OSError as error:
+        raise SerpentError(f"cannot lock {run / _LOCK}: {error.strerror}", hint="choose another folder") from None
 
 
 def _reason(stop: threading.Event, start: float, max_minutes: float | None) -> str:
