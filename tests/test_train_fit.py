@@ -168,6 +168,21 @@ def test_what_of_other_weights_fits_is_said(
     assert run(pictures, tmp_path / "fresh", recipe).taken is None
 
 
+@pytest.mark.parametrize(("about", "expected"), [({}, "CC BY-NC"), ({"license": "CC0"}, "CC0")])
+def test_the_terms_of_the_first_weights_go_on(
+    pictures: Photographs, tmp_path: Path, about: dict[str, str], expected: str
+) -> None:
+    path = tmp_path / "first.safetensors"
+    save_network(plain(), path, spec="training:plain", task="deblur", extra={"license": "CC BY-NC"})
+    recipe = dataclasses.replace(RECIPE, network="training:plain", steps=2)
+    said: list[Taken] = []
+    run(pictures, tmp_path / "run", recipe, initial=path, about=about, on_taken=said.append, max_minutes=0)
+    assert str(said[0]) == f"4 of 4 tensors are from {path}; terms: CC BY-NC"
+    run(pictures, tmp_path / "run", recipe, resume=True)
+    with safe_open(tmp_path / "run" / "last.safetensors", "pt") as file:
+        assert file.metadata()["license"] == expected
+
+
 def test_long_lists_of_tensors_are_cut() -> None:
     taken = Taken(Path("w"), 1, 6, [], ["a", "b", "c", "d", "e"], [])
     assert str(taken) == "1 of 6 tensors are from w; not in the file: a, b, c and 2 more"

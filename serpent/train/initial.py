@@ -25,6 +25,7 @@ class Taken:
         reshaped: names of those that have another shape in the file.
         missing: names of those that are not in the file.
         unused: names of those in the file that the network does not have.
+        license: terms of the file's weights, where it states any.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Taken:
     reshaped: Sequence[str]
     missing: Sequence[str]
     unused: Sequence[str]
+    license: str | None = None
 
     def __str__(self) -> str:
         lists = {
@@ -41,7 +43,8 @@ class Taken:
             "only in the file": self.unused,
         }
         parts = [f"; {what}: {_some(names)}" for what, names in lists.items() if names]
-        return f"{self.taken} of {self.total} tensors are from {self.path}{''.join(parts)}"
+        terms = "" if self.license is None else f"; terms: {self.license}"
+        return f"{self.taken} of {self.total} tensors are from {self.path}{''.join(parts)}{terms}"
 
 
 def take_over(network: nn.Module, path: Path) -> Taken:
@@ -50,7 +53,11 @@ def take_over(network: nn.Module, path: Path) -> Taken:
     Raises:
         CheckpointError: the file cannot be read, or nothing in it fits.
     """
+    from safetensors import safe_open
+
     own, given = network.state_dict(), load_network(path).state_dict()
+    with safe_open(path, framework="pt") as file:
+        terms = (file.metadata() or {}).get("license")
     fitting = {name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape}
     found = Taken(
         path,
@@ -59,6 +66,7 @@ def take_over(network: nn.Module, path: Path) -> Taken:
         reshaped=[name for name in own if name in given and name not in fitting],
         missing=[name for name in own if name not in given],
         unused=[name for name in given if name not in own],
+        license=terms,
     )
     if not fitting:
         raise CheckpointError(

@@ -80,6 +80,8 @@ class Learner:
                     hint=f"nearest: {nearest}",
                 )
         self.taken = None if initial is None else take_over(self.network, initial)
+        if self.taken is not None and self.taken.license is not None:
+            self._about.setdefault("license", self.taken.license)  # what is made of weights has their terms
         self.network.to(fabric.device)
         self.average = AveragedModel(self.network, multi_avg_fn=_moving_average(recipe.ema)) if recipe.ema > 0 else None
         if checkpoint_activations:
