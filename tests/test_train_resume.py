@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,18 @@ def test_parts_of_checkpoints_hold_the_same(pictures: Photographs, tmp_path: Pat
     assert set(index["weight_map"].values()) == set(files)
     assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
     assert index["metadata"]["total_size"] == sum(t.nbytes for t in tensors(tmp_path / "parts").values())
+
+
+@pytest.mark.parametrize("shard_mib", [None, 1])
+def test_who_may_read_a_run_may_go_on_with_it(pictures: Photographs, tmp_path: Path, shard_mib: int | None) -> None:
+    before = os.umask(0o027)
+    try:
+        run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1), shard_mib=shard_mib)
+    finally:
+        os.umask(before)
+    (folder,) = tmp_path.glob("checkpoint-*")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o640}
 
 
 def test_activations_computed_again_change_no_bit(pictures: Photographs, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, shard_mib: int | None 
         _write_tensors(aside, checkpoint.tensors, shard_mib)
         text = json.dumps({"format": FORMAT, "step": checkpoint.step, **checkpoint.state}, indent=2)
         (aside / _STATE).write_text(text + "\n")
-        aside.chmod(0o755)
+        _as_open_makes_them(aside, stat.S_IMODE((aside / _STATE).stat().st_mode))
         _all_to_disk(aside)
         if final.exists():
             shutil.rmtree(final)
@@ -160,6 +161,13 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], shard_mib: int |
         homes.update(dict.fromkeys(part, file))
     total = sum(tensor.nbytes for tensor in tensors.values())
     (folder / _INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": homes}, indent=2) + "\n")
+
+
+def _as_open_makes_them(folder: Path, mode: int) -> None:
+    # safetensors and mkdtemp make what they make for its owner alone: nobody else could go on with the run.
+    for path in folder.iterdir():
+        path.chmod(mode)
+    folder.chmod(mode | (mode & 0o444) >> 2)  # who may read a folder may look into it
 
 
 def _all_to_disk(folder: Path) -> None:
