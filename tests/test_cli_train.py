@@ -13,12 +13,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import serpent
 from serpent.errors import SerpentError, UsageError
 from serpent.train.checkpoints import load_checkpoint
+from serpent.train.photographs import Photographs
 from serpent_cli.training import train
 from training import TINY, make_pictures, run_train, start_train
 
@@ -70,6 +72,19 @@ def test_what_was_taken_of_other_weights_is_shown(tmp_path: Path, capsys: pytest
     assert len(init["reshaped"]) == init["total"] - init["taken"]
     assert (init["missing"], init["unused"]) == ([], [])
     assert advice == "go on with the same command and --resume in place of --init"
+
+
+def test_the_time_limit_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_pictures(tmp_path / "data", 2)
+
+    def slowly(*arguments: Any, **options: Any) -> Photographs:
+        time.sleep(1.5)
+        return Photographs(*arguments, **options)
+
+    monkeypatch.setattr("serpent.train.photographs.Photographs", slowly)
+    given = [str(data), *SMALL, "--steps", "100000", "--workers", "0", "--out", str(tmp_path / "run")]
+    train.main([*given, "--max-minutes", "0.025"], standalone_mode=False)
+    assert load(tmp_path / "run") == 1
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ def train(
     from serpent.errors import UsageError
     from serpent.extras import require
 
+    start = time.monotonic()
     if initial is not None and resume:
         raise UsageError("--init starts a run, --resume goes on with one", hint="give one of them")
     with activity("loading PyTorch"):
@@ -132,7 +134,8 @@ def train(
             machine=Machine(accelerator, devices, nodes, workers, compiled, checkpoint_activations),
             resume=resume,
             initial=initial,
-            max_minutes=max_minutes,
+            # Of the whole command: whoever allots the minutes counts those of reading, too.
+            max_minutes=None if max_minutes is None else max_minutes - (time.monotonic() - start) / 60,
             shard_mib=shard_mib,
             log_every=log_every,
             tensorboard=tensorboard,
