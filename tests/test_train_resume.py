@@ -323,6 +323,26 @@ def test_resuming_without_or_with_a_damaged_checkpoint_is_an_error(pictures: Pho
         run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=2), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("[]", "list indices must be integers"),
+        ('{"weight_map": 3}', "no attribute 'values'"),
+        ('{"weight_map": {"optimizer.exp_avg.x": "state-00001-of-00001.safetensors"}}', "lack optimizer.exp_avg.x"),
+    ],
+)
+def test_a_damaged_index_is_an_error_that_names_the_last_weights(
+    pictures: Photographs, tmp_path: Path, index: str, message: str
+) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=1)
+    run(pictures, tmp_path, recipe, shard_mib=64)
+    (tmp_path / "checkpoint-000000001" / "state.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=f"checkpoint-000000001 is damaged: .*{message}") as caught:
+        run(pictures, tmp_path, recipe, resume=True)
+    last = tmp_path / "last.safetensors"
+    assert caught.value.hint == f"start anew in another folder from the last weights (--init {last})"
+
+
 def test_fp16_skips_steps_whose_gradients_overflow_and_resumes_its_scale(pictures: Photographs, tmp_path: Path) -> None:
     """On the CPU, with the scaler that CUDA would have: Fabric refuses fp16 there."""
     from lightning_fabric import Fabric

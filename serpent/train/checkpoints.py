@@ -97,11 +97,17 @@ def load_checkpoint(run: Path) -> Checkpoint:
     try:
         state = json.loads((folder / _STATE).read_text())
         index = folder / _INDEX
-        parts = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else [_WEIGHTS]
+        homes = json.loads(index.read_text())["weight_map"] if index.exists() else None
+        parts = [_WEIGHTS] if homes is None else sorted(set(homes.values()))
         tensors = {name: tensor for part in parts for name, tensor in load_file(folder / part).items()}
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        missing = sorted(set(homes or ()) - set(tensors))
+        if missing:
+            raise ValueError(f"its parts lack {missing[0]}, which its index names")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        last = run / "last.safetensors"
+        start = f" from the last weights (--init {last})" if last.exists() else ""
         raise CheckpointError(
-            f"the checkpoint {folder} is damaged: {error}", hint="start anew in another folder"
+            f"the checkpoint {folder} is damaged: {error}", hint=f"start anew in another folder{start}"
         ) from None
     if not isinstance(state, dict):
         raise CheckpointError(f"the checkpoint {folder} is damaged: its {_STATE} is no object")
