@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from serpent import files
 from serpent.errors import CheckpointError, SerpentError, UsageError
 from serpent.train import load_network
 from serpent.train.checkpoints import load_checkpoint
@@ -25,7 +26,7 @@ from serpent.train.meter import Meter
 from serpent.train.photographs import Photographs
 from serpent.train.samples import Samples, batches
 from train_runs import RECIPE, StopAfter, curve, fail_at, log, run, same, tensors
-from training import make_pictures
+from training import TINY, make_pictures
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,21 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(pictures: Photograp
     for name in ("last", "best"):
         (tmp_path / f".{name}.serpent-0a1b2c.safetensors").write_bytes(b"half")
     assert run(pictures, tmp_path, dataclasses.replace(RECIPE, steps=1)).step == 1
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("network", [TINY, "training:plain"])
+def test_weights_that_are_being_written_are_not_taken_for_abandoned(
+    pictures: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    """Which every run looks for that starts in the same folder."""
+
+    def to_disk(path: Path) -> None:
+        files.remove_abandoned(path.parent)
+
+    monkeypatch.setattr(files, "to_disk", to_disk)
+    run(pictures, tmp_path, dataclasses.replace(RECIPE, network=network, steps=1))
+    assert (tmp_path / "last.safetensors").exists()
     assert list(tmp_path.glob(".*")) == []
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from serpent.config import SerpentConfig
-from serpent.errors import CheckpointError, SerpentError, UsageError
+from serpent.errors import CheckpointError, UsageError
 from serpent.files import written_aside
 from serpent.identity import digest_weights
 from serpent.model.unet import Serpent, set_scan_backend
@@ -51,8 +51,7 @@ def save_model(
     Raises:
         SerpentError: the folder cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
@@ -63,10 +62,8 @@ def save_model(
         "weights_digest": weights_digest(model),
     }
     with written_aside(Path(path)) as aside:
-        try:
-            save_file(state, aside, metadata=metadata)
-        except SafetensorError as error:  # how a full disk shows
-            raise SerpentError(f"cannot write {path}: {error}", hint="choose another folder") from None
+        # save_file would put a file of its own in the place of this one, which is locked.
+        aside.write_bytes(save(state, metadata=metadata))
         _sort_metadata(aside)
 
 

@@ -242,8 +242,7 @@ class Learner:
         return tensors
 
     def _stop_with(self, passes: Sequence[tuple[Tensor, Tensor]], step: int, run: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = run / f"{NOT_FINITE}step-{step}-process-{self._fabric.global_rank}.safetensors"
         tensors = {
@@ -254,8 +253,8 @@ class Learner:
         where = f"; its batch is in {path}"
         try:
             with written_aside(path) as aside:
-                save_file(tensors, aside)
-        except (SerpentError, SafetensorError) as error:
+                aside.write_bytes(save(tensors))
+        except SerpentError as error:
             where = f"; its batch could not be saved: {error}"
         raise SerpentError(f"loss or gradient of step {step} are not finite{where}", hint=_gentler(run))
 

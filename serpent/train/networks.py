@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from serpent.config import PATCH_SIZES
-from serpent.errors import CheckpointError, SerpentError, UsageError
+from serpent.errors import CheckpointError, UsageError
 from serpent.files import written_aside
 from serpent.model import Serpent, create_model, load_model, save_model
 from serpent.train.checkpoints import for_file
@@ -69,15 +69,12 @@ def save_network(network: nn.Module, path: Path, *, spec: str, task: str, extra:
     if isinstance(network, Serpent):
         save_model(network, path, task=task, extra=extra)
         return
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = for_file(network.state_dict())
     with written_aside(path) as aside:
-        try:
-            save_file(state, aside, metadata={**extra, "format": FORMAT, "network": spec, "task": task})
-        except SafetensorError as error:  # how a full disk shows
-            raise SerpentError(f"cannot write {path}: {error}", hint="choose another folder") from None
+        # save_file would put a file of its own in the place of this one, which is locked.
+        aside.write_bytes(save(state, metadata={**extra, "format": FORMAT, "network": spec, "task": task}))
 
 
 def load_network(path: Path | str) -> nn.Module:
