@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serpent.config import NUM_DIRECTIONS
-from serpent.errors import ArgumentError, NativeLibraryError
+from serpent.errors import ArgumentError, NativeLibraryError, OutOfMemoryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,7 @@ DTYPES = {"f32": 0, "f64": 1, "f16": 2, "bf16": 3}
 
 _STATUS = {1: "invalid argument", 2: "unsupported", 3: "out of memory", 4: "internal error", 5: "CUDA error"}
 _INVALID_ARGUMENT = 1
+_OUT_OF_MEMORY = 3
 _NUMPY_NAMES = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
 
 
@@ -171,7 +172,7 @@ class Library:
 
         Raises:
             ArgumentError: a size or pointer is out of range.
-            NativeLibraryError: out of memory.
+            OutOfMemoryError: its buffers do not fit into memory.
         """
         c_shape, c_tensors = shape._as_c(), pointers._as_c()
         self._call("serpent_scan_cpu", ctypes.byref(c_shape), ctypes.byref(c_tensors), ctypes.c_int32(threads))
@@ -185,7 +186,7 @@ class Library:
 
         Raises:
             ArgumentError: a size or pointer is out of range.
-            NativeLibraryError: out of memory.
+            OutOfMemoryError: its buffers do not fit into memory.
         """
         self._call(
             "serpent_scan_backward_cpu",
@@ -251,6 +252,8 @@ class Library:
         message = error.message.decode("utf-8", "replace") or _STATUS.get(status, f"status {status}")
         if status == _INVALID_ARGUMENT:
             raise ArgumentError(message)
+        if status == _OUT_OF_MEMORY:
+            raise OutOfMemoryError(message, hint="take smaller pictures, crops or tiles (--tile 512)")
         raise NativeLibraryError(message)
 
 

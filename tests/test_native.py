@@ -16,7 +16,7 @@ import torch
 
 from scan_cases import DTYPES, NAMES, Sizes, arguments
 from serpent import native
-from serpent.errors import ArgumentError, NativeLibraryError
+from serpent.errors import ArgumentError, NativeLibraryError, OutOfMemoryError
 from serpent.native import ScanPointers, ScanShape
 from serpent.scan import selective_scan_2d
 
@@ -150,7 +150,7 @@ def test_an_empty_batch_needs_no_workspace_and_no_pointers() -> None:
 def test_memory_that_cannot_be_had_is_an_error() -> None:
     # Sums in f32 of an f16 picture: beyond a 47-bit address space.
     huge = dataclasses.replace(SHAPE, height=2**22, width=2**21, dtype="f16")
-    with pytest.raises(NativeLibraryError, match="out of memory"):
+    with pytest.raises(OutOfMemoryError, match="out of memory"):
         native.library().scan_cpu(huge, NOWHERE, 1)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from serpent import native
 from serpent.errors import OutOfMemoryError
 from serpent.pictures import Picture
-from serpent.runtime import restore_picture
+from serpent.runtime import open_session, restore_picture
 from serpent.runtime.tiling import Tiling, smaller_tile
 from serpent.shapes import Range
 from tests.fakes import FakeSession, profile
@@ -39,6 +43,41 @@ def test_smaller_tiles_are_tried_until_they_fit() -> None:
         "504x704 pixels exceed the memory; going on in tiles of 344x344",
         "344x344 pixels exceed the memory; going on in tiles of 168x168",
     )
+
+
+@pytest.mark.parametrize(
+    ("raised", "shown"),
+    [
+        (MemoryError("Unable to allocate 28.8 MiB for an array"), "memory ran out; going on in tiles of 344x344"),
+        (OutOfMemoryError("out of memory"), "out of memory; going on in tiles of 344x344"),
+    ],
+)
+def test_memory_of_what_lies_around_the_network_counts_as_well(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, shown: str
+) -> None:
+    session = SmallMemory(400 * 400)
+
+    def run(image: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        if image.shape[-1] > 400:
+            raise raised
+        return 1 - image
+
+    monkeypatch.setattr(session, "run", run)
+    assert restore_picture(session, Picture(PIXELS)).notes == (shown,)
+
+
+def test_the_kernels_own_memory_running_out_is_told_apart(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status of the C interface, through PyTorch's operator."""
+    library = native.library()
+    scan = library._c.serpent_scan_cpu
+
+    def exhausted(shape: Any, *others: Any) -> int:
+        return 3 if shape._obj.width > 64 else int(scan(shape, *others))
+
+    monkeypatch.setattr(library._c, "serpent_scan_cpu", exhausted)
+    with open_session(checkpoint, "cpu", threads=1) as session:
+        restored = restore_picture(session, Picture(PIXELS[:200, :200]))
+    assert restored.notes == ("out of memory; going on in tiles of 100x100",)
 
 
 def test_transparency_does_not_try_again_what_was_too_large() -> None:

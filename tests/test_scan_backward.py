@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scan_cases import DTYPES, NAMES, Arguments, Sizes, arguments, converted, relative
 from serpent import native
-from serpent.errors import ArgumentError, NativeLibraryError
+from serpent.errors import ArgumentError, NativeLibraryError, OutOfMemoryError
 from serpent.native import ScanGradients, ScanPointers, ScanShape
 from serpent.scan import selective_scan_2d_reference
 
@@ -229,7 +229,7 @@ def test_sizes_that_cannot_be_are_named(fields: dict[str, int], threads: int, me
 
 @pytest.mark.parametrize("fields", [{"height": 2**20, "width": 2**20}, {"batch": 0, "channels": 2**50}])
 def test_memory_that_cannot_be_had_is_an_error(fields: dict[str, int]) -> None:
-    with pytest.raises(NativeLibraryError, match="out of memory"):
+    with pytest.raises(OutOfMemoryError, match="out of memory"):
         native.library().scan_backward_cpu(dataclasses.replace(SHAPE, **fields), NOWHERE, NOWHERE_TOO, 1)
 
 

@@ -145,11 +145,12 @@ def restore_picture(
                 if self_ensemble:
                     return _self_ensemble(session, values, on_tile, cut)
                 return session(values, on_tile=on_tile, tiling=cut)
-            except OutOfMemoryError as error:
+            except (OutOfMemoryError, MemoryError) as error:  # the second is numpy's, for what lies around the network
                 smaller = smaller_tile(cut, values.shape[0], values.shape[1], session.info.profile)
                 if smaller is None:
                     raise
-                notes.append(f"{error.message}; going on in tiles of {smaller.tile}x{smaller.tile}")
+                reason = error.message if isinstance(error, OutOfMemoryError) else "memory ran out"
+                notes.append(f"{reason}; going on in tiles of {smaller.tile}x{smaller.tile}")
                 cut = smaller
 
     pixels, alpha = picture.pixels, picture.alpha
