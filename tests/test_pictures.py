@@ -145,6 +145,15 @@ def test_frames_and_pictures_that_libvips_does_not_count_are_named(tmp_path: Pat
     assert read_picture(tmp_path / "a.jpg").notes == ("a.jpg: not kept: further pictures (Multi-Picture Format)",)
 
 
+def test_each_thing_that_is_lost_gets_a_line(tmp_path: Path) -> None:
+    frames = [Image.new("CMYK", (9, 6), index) for index in range(3)]
+    path = saved(tmp_path / "a.tif", frames[0], save_all=True, append_images=frames[1:])
+    assert read_picture(path).notes == (
+        "a.tif: not kept: 2 further frame(s)",
+        "a.tif: not kept: CMYK inks (converted to sRGB)",
+    )
+
+
 def test_cmyk_is_converted_and_named(tmp_path: Path) -> None:
     inks = np.array([[[0, 0, 0, 0], [0, 0, 0, 255], [255, 255, 255, 255], [0, 255, 255, 0]]], dtype=np.uint8)
     read = read_picture(saved(tmp_path / "a.tif", Image.fromarray(inks, mode="CMYK")))

@@ -152,7 +152,7 @@ def _decode(image: Image, data: bytes, path: Path) -> Picture:
     if bits == FLOAT_DEPTH and samples.size and (samples.min() < 0 or samples.max() > 1):
         lost.append(f"values outside [0, 1] (they span {samples.min():.4g} to {samples.max():.4g})")
         samples = np.clip(samples, 0, 1)
-    notes = (f"{path.name}: not kept: {', '.join(lost)}",) if lost else ()
+    notes = tuple(f"{path.name}: not kept: {each}" for each in lost)
     picture = split_channels(samples, bits, metadata, jpeg, notes)
     return dataclasses.replace(picture, alone=pages == 1 and not animated)
 
