@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,8 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from serpent.runtime.memory import Memory
+from serpent.shapes import Range
 from serpent_cli.main import run_infer
-from tests.fakes import FakeSession
+from tests.fakes import FakeSession, profile
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -56,6 +59,26 @@ def test_a_folder_goes_into_a_folder(
     for index, name in enumerate(("a.png", "b/c.png", "b/d.png", "e.png")):
         np.testing.assert_array_equal(levels(tmp_path / "out" / name), 255 - np.roll(LEVELS, index))
     assert capsys.readouterr().out.startswith("4 restored, 0 failed in ")
+
+
+def test_the_peak_memory_is_said_before_the_run_and_again_where_it_grows(
+    folder: Path,
+    tmp_path: Path,
+    session: FakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    session.info = dataclasses.replace(session.info, profile=profile(Range(8, 64, None)))
+    Image.fromarray(np.zeros((400, 400, 3), np.uint8)).save(folder / "f.png")
+    monkeypatch.setattr(session, "run_bytes", lambda _batch, height, width: 1000 * height * width)
+    monkeypatch.setattr(session, "memory", lambda: Memory(used=1_000_000, peak=2_000_000, free=10**9))
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "out") == 0
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "peak memory: 2.0 MB predicted, 1.0 GB free",
+        "peak memory: 162.9 MB predicted, 1.0 GB free",
+    ]
+    assert shown.out.splitlines()[-1] == "peak memory 2.0 MB, predicted 162.9 MB"
 
 
 @pytest.mark.usefixtures("session")

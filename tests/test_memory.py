@@ -148,7 +148,7 @@ class Measured(FakeSession):
 
 def test_what_fits_goes_through_whole() -> None:
     plan = plan_memory(Measured(10**9), 800, 600, Tiling())
-    assert plan == MemoryPlan(Tiling(), 1_000_000 + 112 * 800 * 600, 10**9)
+    assert plan == MemoryPlan(Tiling(), 1_000_000 + 112 * 800 * 600, 10**9, reached=2_000_000)
 
 
 @pytest.mark.parametrize("free", [30_000_000, 16_000_000])

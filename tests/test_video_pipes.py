@@ -18,6 +18,7 @@ import pytest
 from serpent.errors import PictureError
 from serpent.pictures.video import RawVideo
 from serpent.runtime.batch import BatchOptions
+from serpent.runtime.memory import Memory
 from serpent_cli.infer_stream import run_stream
 from serpent_cli.main import run_infer
 from tests.fakes import FakeSession
@@ -64,6 +65,16 @@ def test_raw_frames() -> None:
     raw = RawVideo.parse(f"{W}x{H}:rgb24:25")
     assert run_stream(FakeSession(), io.BytesIO(levels.tobytes()), sink, raw, BatchOptions(), as_json=True) == 0
     np.testing.assert_array_equal(np.frombuffer(sink.getvalue(), np.uint8).reshape(levels.shape), 255 - levels)
+
+
+def test_the_peak_memory_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    session = FakeSession()
+    monkeypatch.setattr(session, "run_bytes", lambda *_: 40_000_000)
+    monkeypatch.setattr(session, "memory", lambda: Memory(used=1_000_000, peak=2_000_000, free=10**9))
+    data = HEADER + 3 * (b"FRAME\n" + bytes(3 * H * W))
+    run_stream(session, io.BytesIO(data), io.BytesIO(), None, BatchOptions(), as_json=False)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("peak memory")]
+    assert lines == ["peak memory: 41.1 MB predicted, 1.0 GB free", "peak memory 2.0 MB, predicted 41.1 MB"]
 
 
 def test_interlaced_video_gets_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serpent_cli.console import counting, json_text
+from serpent_cli.memory_lines import MemoryLines
 
 if TYPE_CHECKING:
     from serpent.pictures.jobs import Job
@@ -90,10 +91,11 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     failed = []
     info = sessions[0].info
     devices = [session.info.device for session in sessions]
+    memory = MemoryLines(quiet=as_json)
     if as_json:
         _event("start", pictures=len(jobs), backend=info.backend, devices=devices, notes=list(info.notes))
     with counting(len(jobs)) as progress:
-        for outcome in restore_many(sessions, jobs, options):
+        for outcome in restore_many(sessions, jobs, options, on_plan=memory.planned):
             kind = "failed" if outcome.error is not None else "skipped" if outcome.skipped else "restored"
             count[kind] += 1
             progress.advance(outcome.job.source.name)
@@ -108,9 +110,12 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     if as_json:
         _event("done", **{kind: count[kind] for kind in ("restored", "skipped", "failed")}, seconds=round(seconds, 3))
         return 1 if failed else 0
+    memory.measured(*sessions)
     rate = f", {count['restored'] / seconds:.2f} a second" if count["restored"] else ""
     skipped = f", {count['skipped']} skipped (there already)" if count["skipped"] else ""
     click.echo(f"{count['restored']} restored{skipped}, {len(failed)} failed in {seconds:.1f} s{rate}")
+    for line in memory.lines() if count["restored"] else ():
+        click.echo(line)
     for note in info.notes:
         click.echo(f"note: {note}")
     for outcome in failed:

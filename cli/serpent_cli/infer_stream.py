@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from serpent_cli.console import json_text
+from serpent_cli.memory_lines import MemoryLines
 
 if TYPE_CHECKING:
     from serpent.pictures.video import RawVideo
@@ -75,22 +76,32 @@ def run_stream(
 
     start = time.perf_counter()
     frames = FrameStream(source, sink, raw, max_pixels=options.max_pixels)
+    memory = MemoryLines(quiet=as_json)
     count = 0
     notes: dict[str, None] = dict.fromkeys((*frames.notes, *session.info.notes))
     for pixels in frames:
         frame = Picture(pixels, bits=frames.bits)
-        restored = restore_picture(session, frame, tiling=options.tiling, self_ensemble=options.self_ensemble)
+        restored = restore_picture(
+            session,
+            frame,
+            tiling=options.tiling,
+            self_ensemble=options.self_ensemble,
+            on_plan=memory.planned,
+        )
         frames.write(restored.pixels)
         notes |= dict.fromkeys(restored.notes)
         count += 1
     if count == 0:
         raise PictureError("stdin ended before the first frame", hint="the program in front of the pipe may say why")
     seconds = time.perf_counter() - start
+    memory.measured(session)
     if as_json:
-        report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3), "notes": list(notes)}
-        click.echo(json_text(report), err=True)
+        report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3)}
+        click.echo(json_text(report | {"memory": memory.figures(), "notes": list(notes)}), err=True)
         return 0
     click.echo(f"{count} frames in {seconds:.1f} s, {count / seconds:.2f} a second", err=True)
+    for line in memory.lines():
+        click.echo(line, err=True)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     return 0

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from serpent.runtime.session import Session
 
 
+_GROWTH = 1.1
+"""Of many pictures, one counts as larger where its prediction exceeds the last one said by more than this."""
+
+
 class MemoryLines:
-    """Collects the two figures of one picture; says the first at once, on stderr, unless ``quiet``."""
+    """Collects the two figures of a run; says the first at once, on stderr, unless ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -22,7 +26,11 @@ class MemoryLines:
         self._peak: int | None = None
 
     def planned(self, plan: MemoryPlan) -> None:
-        """Before the run."""
+        """Before each picture; the first counts, and larger ones."""
+        if self._plan is not None:
+            before = max(_GROWTH * (self._plan.predicted or 0), plan.reached or 0)
+            if (plan.predicted or 0) <= before:  # what was measured since is no prediction
+                return
         self._plan = plan
         if not self._quiet:
             free = "" if plan.free is None else f", {human_size(plan.free)} free"
@@ -31,9 +39,9 @@ class MemoryLines:
             )
             click.echo(f"peak memory: {predicted}{free}", err=True)
 
-    def measured(self, session: Session) -> None:
-        """After the run."""
-        self._peak = session.memory().peak
+    def measured(self, *sessions: Session) -> None:
+        """After the run, of all that ran it."""
+        self._peak = max((peak for session in sessions if (peak := session.memory().peak) is not None), default=None)
 
     def figures(self) -> dict[str, int | None]:
         """Bytes, for ``--json``; null where they are not known."""

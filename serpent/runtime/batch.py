@@ -24,7 +24,7 @@ from serpent.pictures import (
 )
 from serpent.pictures.jobs import Job
 from serpent.pictures.resize import new_size
-from serpent.runtime.memory_plan import MemoryPlan
+from serpent.runtime.memory_plan import MemoryPlan, PlanCallback
 from serpent.runtime.restoration import restore_picture
 from serpent.runtime.session import Session, TileCallback
 from serpent.runtime.tiling import Tiling
@@ -87,7 +87,12 @@ class BatchOptions:
 
 
 def restore_many(
-    sessions: Sequence[Session], jobs: Iterable[Job], options: BatchOptions, *, on_tile: TileCallback | None = None
+    sessions: Sequence[Session],
+    jobs: Iterable[Job],
+    options: BatchOptions,
+    *,
+    on_tile: TileCallback | None = None,
+    on_plan: PlanCallback | None = None,
 ) -> Iterator[Outcome]:
     """Restore pictures, one per session at a time; a picture that fails does not stop the others.
 
@@ -99,6 +104,7 @@ def restore_many(
         jobs: what to read and write.
         options: how.
         on_tile: called with (runs done, runs in all) of each picture.
+        on_plan: called with the memory that each picture is predicted to take, before its run.
 
     Yields:
         An outcome for every job, in order, once its file is written.
@@ -111,7 +117,7 @@ def restore_many(
         picture = coming.result()
         session = free.get()
         try:
-            return _restore(session, job, picture, options, on_tile)
+            return _restore(session, job, picture, options, on_tile, on_plan)
         finally:
             free.put(session)
 
@@ -173,12 +179,23 @@ def _load(job: Job, options: BatchOptions) -> Picture | Outcome:
 
 
 def _restore(
-    session: Session, job: Job, picture: Picture | Outcome, options: BatchOptions, on_tile: TileCallback | None
+    session: Session,
+    job: Job,
+    picture: Picture | Outcome,
+    options: BatchOptions,
+    on_tile: TileCallback | None,
+    on_plan: PlanCallback | None,
 ) -> tuple[Outcome, Picture | None]:
     if isinstance(picture, Outcome):
         return picture, None
     start = time.perf_counter()
     plans: list[MemoryPlan] = []
+
+    def planned(plan: MemoryPlan) -> None:
+        plans.append(plan)
+        if on_plan is not None:
+            on_plan(plan)
+
     try:
         restored = restore_picture(
             session,
@@ -186,7 +203,7 @@ def _restore(
             on_tile=on_tile,
             tiling=options.tiling,
             self_ensemble=options.self_ensemble,
-            on_plan=plans.append,
+            on_plan=planned,
         )
     except (SerpentError, MemoryError) as error:
         return _failed(job, error, picture.notes), None

@@ -25,12 +25,14 @@ class MemoryPlan:
         predicted: peak of the process (on a GPU: of the device's memory) in bytes; None where it is not known.
         free: bytes that were free.
         note: why there are tiles, where nobody asked for them.
+        reached: bytes of the peak before the run; ``predicted`` is not below.
     """
 
     tiling: Tiling
     predicted: int | None
     free: int | None
     note: str | None = None
+    reached: int | None = None
 
 
 PlanCallback = Callable[[MemoryPlan], None]
@@ -60,7 +62,7 @@ def plan_memory(
     memory = session.memory()  # after the first prediction, for which a session may load what its first run would
     if extra is None or memory.used is None or memory.peak is None:
         return MemoryPlan(tiling, None, memory.free)
-    whole = MemoryPlan(tiling, max(memory.peak, memory.used + extra), memory.free)
+    whole = MemoryPlan(tiling, max(memory.peak, memory.used + extra), memory.free, reached=memory.peak)
     if tiling.tile != "auto" or memory.free is None or extra <= MARGIN * memory.free:
         return whole
     limit = MARGIN * memory.free
@@ -75,7 +77,7 @@ def plan_memory(
     overlap = tiling.overlap if tiling.overlap is not None and tiling.overlap < smaller else None
     cut = Tiling(smaller, overlap)
     note = f"tiles of {smaller} pixels: the whole picture would take {_size(extra)}, {_size(memory.free)} are free"
-    return MemoryPlan(cut, max(memory.peak, memory.used + (needed_tile(smaller) or 0)), memory.free, note)
+    return MemoryPlan(cut, max(memory.peak, memory.used + (needed_tile(smaller) or 0)), memory.free, note, memory.peak)
 
 
 def _needed_of(session: Session, height: int, width: int, cut: Tiling, *, self_ensemble: bool) -> int | None:
