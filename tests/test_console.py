@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 
-from serpent_cli.console import show_json
+from serpent_cli.console import counting, show_json
 
 
 def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,3 +19,19 @@ def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixtu
 
     found = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert found == {"psnr": None, "cases": [{"rms": 0.5, "psnr": None}, [None, 1, "inf", None, True]]}
+
+
+def test_what_is_skipped_says_nothing_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("rich.console.monotonic", lambda: clock[0])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with counting(1000) as count:
+        for _ in range(990):
+            count.skip()
+        for _ in range(3):
+            clock[0] += 2
+            count.advance("a.png")
+        assert count.progress is not None
+        (task,) = count.progress.tasks
+        assert (task.completed, task.total, task.fields["rate"]) == (3, 10, "0.50/s")
+        assert task.time_remaining == 14

@@ -98,7 +98,10 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
         for outcome in restore_many(sessions, jobs, options, on_plan=memory.planned):
             kind = "failed" if outcome.error is not None else "skipped" if outcome.skipped else "restored"
             count[kind] += 1
-            progress.advance(outcome.job.source.name)
+            if outcome.skipped:
+                progress.skip()
+            else:
+                progress.advance(outcome.job.source.name)
             if kind == "failed":
                 failed.append(outcome)
             if as_json:
