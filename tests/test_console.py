@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from serpent_cli.console import counting, show_json
+from serpent_cli.console import counting, say, show_json
 
 
 def test_json_has_no_numbers_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,3 +35,19 @@ def test_what_is_skipped_says_nothing_of_the_rate(monkeypatch: pytest.MonkeyPatc
         (task,) = count.progress.tasks
         assert (task.completed, task.total, task.fields["rate"]) == (3, 10, "0.50/s")
         assert task.time_remaining == 14
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_lines_go_above_the_bar_and_to_their_own_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], piped: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: not piped)
+    with counting(2):
+        say("a warning", err=True)
+        say("a note")
+    shown = capsys.readouterr()
+    assert "\x1b[2Ka warning\n" in shown.err
+    assert (shown.out == "a note\n") == piped
+    assert ("\x1b[2Ka note\n" in shown.err) != piped

@@ -37,6 +37,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Write a line, above a bar or spinner where one is shown: click's output would land at its end."""
+    stream = sys.stderr if err else sys.stdout
+    if hasattr(stream, "rich_proxied_file"):
+        stream.write(line + "\n")
+    else:
+        click.echo(line, err=err)
+
+
 def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table; plain and unwrapped when stdout is no terminal."""
     from rich.console import Console
@@ -79,7 +88,9 @@ def activity(text: str) -> Iterator[Activity]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # Where stdout is no terminal, rich would send what goes there to stderr.
+    shown = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    with shown as progress:
         progress.add_task(text, total=None)
         yield Activity(progress)
 
@@ -120,7 +131,14 @@ def counting(total: int) -> Iterator[Count]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as progress:
+    shown = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=120,
+    )
+    with shown as progress:
         progress.add_task("", total=total, rate="")
         yield Count(progress)
 

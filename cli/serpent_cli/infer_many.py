@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serpent_cli.console import counting, json_text
+from serpent_cli.console import counting, json_text, say
 from serpent_cli.memory_lines import MemoryLines
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
                 _event(kind, **_fields(outcome))
             else:
                 for note in outcome.notes:
-                    click.echo(f"note: {note}")
+                    say(f"note: {note}")
     seconds = time.perf_counter() - start
     if as_json:
         _event("done", **{kind: count[kind] for kind in ("restored", "skipped", "failed")}, seconds=round(seconds, 3))
@@ -143,4 +143,4 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def _event(kind: str, **fields: Any) -> None:
-    click.echo(json_text({"event": kind, **fields}))
+    say(json_text({"event": kind, **fields}))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from serpent_cli.console import human_size
+from serpent_cli.console import human_size, say
 
 if TYPE_CHECKING:
     from serpent.runtime.memory_plan import MemoryPlan
@@ -37,7 +35,7 @@ class MemoryLines:
             predicted = (
                 "not predicted for this model" if plan.predicted is None else f"{human_size(plan.predicted)} predicted"
             )
-            click.echo(f"peak memory: {predicted}{free}", err=True)
+            say(f"peak memory: {predicted}{free}", err=True)
 
     def measured(self, *sessions: Session) -> None:
         """After the run, of all that ran it."""
