@@ -221,6 +221,19 @@ def one_sentence(path: Path) -> str:
     return caught.value.message
 
 
+def test_an_error_that_quotes_bytes_of_the_file_is_one_sentence(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.avif", Picture(np.zeros((8, 8, 3), np.float32), np.eye(8, dtype=np.float32)))
+    whole = (tmp_path / "a.avif").read_bytes()
+    assert b"auxC" in whole
+    (tmp_path / "a.avif").write_bytes(whole.replace(b"auxC", b"au\x7f\xff"))
+    (tmp_path / "b.avif").write_bytes(whole[:-20])
+    with pytest.raises(PictureError, match=r"damaged or truncated: .*au.*\\xff'"):
+        read_picture(tmp_path / "a.avif")
+    with pytest.raises(PictureError, match="damaged or truncated") as caught:
+        read_picture(tmp_path / "b.avif")
+    assert "xff" not in caught.value.message
+
+
 def test_what_is_no_picture_is_refused_in_one_sentence(tmp_path: Path) -> None:
     assert "No such file" in one_sentence(tmp_path / "absent.png")
     assert "directory" in one_sentence(tmp_path)

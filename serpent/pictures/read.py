@@ -108,14 +108,25 @@ def _read_with_vips(data: bytes, path: Path, max_pixels: int) -> Picture:
             check_size(path, image.width, image.height, max_pixels)
             picture = _decode(image, data, path)
             return dataclasses.replace(picture, notes=(*picture.notes, *remarks))
-        except pyvips.Error as error:
-            reason = " ".join(str(error).split()).removeprefix("unable to call ")
+        except (pyvips.Error, UnicodeDecodeError) as error:
+            reason = _reason(error)
             if "samples out of range" in reason:
                 raise PictureError(f"{path} has samples of a kind that is not read", hint=_CONVERT) from None
             if level == levels[-1] or "premature end" in reason:
                 raise PictureError(f"{path} is damaged or truncated: {reason}") from None
             remarks = (f"{path.name}: the decoder warned: {reason}",)
     raise AssertionError("the last level returns or raises")
+
+
+def _reason(error: Exception) -> str:
+    """What libvips says, on one line. It quotes files, whose bytes need not be UTF-8; pyvips fails at those."""
+    said = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        from pyvips import vips_lib
+
+        vips_lib.vips_error_clear()  # pyvips left them there for the next error to fail at
+        said = error.object.decode("utf-8", "backslashreplace")
+    return " ".join(said.split()).removeprefix("unable to call ")
 
 
 def _is_avif(data: bytes) -> bool:
