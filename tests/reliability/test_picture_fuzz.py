@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from serpent.pictures import FORMATS, Metadata, Picture, write_picture
 
@@ -22,11 +23,27 @@ MOST_MEMORY = 1 << 30
 """Resident bytes of the whole process; a whole picture of the permitted 4 million pixels takes about 100 MB."""
 
 
+IPTC = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\x08" + b"\x1c\x02\x05\0\x03abc"
+
+
+def exif() -> bytes:
+    """Tags in each of its three directories."""
+    block = Image.Exif()
+    block[0x010F] = "Maker"
+    block.get_ifd(0x8769)[0x927C] = b"only the maker knows"
+    block.get_ifd(0x8825)[1] = "N"
+    return block.tobytes()
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of every format that is read, with all that each can carry."""
     folder = tmp_path_factory.mktemp("originals")
     rng = np.random.default_rng(0)
-    metadata = Metadata(xmp=b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", resolution=(300, 300))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    everything = Metadata(
+        profile, exif(), b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>", (300, 300), IPTC, (("Title", "a lake"),)
+    )
     for each in FORMATS:
         for bits in each.depths:
             for alpha in sorted({False, each.alpha}):
@@ -35,7 +52,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = np.repeat(pixels[..., :1], 3, axis=-1) if gray else pixels
                 glass = rng.random((48, 64), dtype=np.float32) if alpha else None
                 name = f"{each.name}-{bits}{'-alpha' * alpha}{each.suffixes[0]}"
-                write_picture(folder / name, Picture(pixels, glass, gray, bits, metadata))
+                write_picture(folder / name, Picture(pixels, glass, gray, bits, everything))
+    for mode, name in (("P", "GIF.gif"), ("1", "PBM.pbm"), ("P", "PNG-palette.png"), ("CMYK", "JPEG-inks.jpg")):
+        Image.new("RGB", (64, 48), "teal").convert(mode).save(folder / name)
     return folder
 
 
