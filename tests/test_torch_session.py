@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,20 @@ def test_a_closed_session_says_so(checkpoint: Path) -> None:
         session(picture(8, 8, 3))
 
 
-def test_running_out_of_memory_is_an_error_with_advice(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def allocate_too_much() -> torch.Tensor:
+    return torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def fail_as_onednn() -> torch.Tensor:
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize("failure", [allocate_too_much, fail_as_onednn])
+def test_running_out_of_memory_is_an_error_with_advice(
+    failure: Callable[[], torch.Tensor], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def exhausted(*_: object) -> torch.Tensor:
-        return torch.empty(1 << 60, dtype=torch.uint8)
+        return failure()
 
     monkeypatch.setattr(serpent.model.Serpent, "forward", exhausted)
     with open_session(checkpoint, "cpu") as session, pytest.raises(SerpentError, match="16x8 pixels exceed") as caught:

@@ -134,10 +134,10 @@ def test_a_reader_that_leaves_is_an_error_in_one_line(checkpoint: Path) -> None:
 @pytest.mark.require("ffmpeg")
 def test_the_documented_pipe(checkpoint: Path, tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "pictures.md").read_text()
-    (line,) = re.findall(r"^\s*(ffmpeg .* serpent-infer .*)$", page, re.MULTILINE)
+    (line,) = re.findall(r"^\s*(ffmpeg .* serpent-infer .*\|\n.*)$", page, re.MULTILINE)
     source = tmp_path / "in.mkv"
-    test_picture = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=1"]
-    subprocess.run(["ffmpeg", "-v", "error", *test_picture, "-c:v", "ffv1", str(source)], check=True)
+    film = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=1", "-f", "lavfi", "-i", "sine=duration=1"]
+    subprocess.run(["ffmpeg", "-v", "error", *film, "-c:v", "ffv1", "-c:a", "flac", str(source)], check=True)
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "serpent-infer"
     script.write_text(f"#!{sys.executable}\n{INFER.replace('; ', chr(10))}\n")
@@ -148,8 +148,9 @@ def test_the_documented_pipe(checkpoint: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=environment, check=True)
     probe = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "out.mkv")]
-    (stream,) = json.loads(subprocess.run(probe, check=True, capture_output=True).stdout)["streams"]
-    assert (stream["width"], stream["height"], stream["nb_read_frames"]) == (64, 48, "10")
+    video, sound = json.loads(subprocess.run(probe, check=True, capture_output=True).stdout)["streams"]
+    assert (video["width"], video["height"], video["nb_read_frames"]) == (64, 48, "10")
+    assert (sound["codec_name"], sound["codec_type"]) == ("flac", "audio")
 
 
 def test_errors_in_json_do_not_come_between_frames(

@@ -184,5 +184,6 @@ def thread_budget(threads: int | None) -> Iterator[None]:
 def _is_out_of_memory(error: RuntimeError) -> bool:
     import torch
 
-    # The CPU allocator has no exception type of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    # The CPU allocator has no exception type of its own, and oneDNN says no more where its buffers find no memory.
+    said = ("DefaultCPUAllocator", "could not create a primitive", "could not execute a primitive")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from serpent.runtime import open_session
 
@@ -45,12 +46,16 @@ def test_memory_stays_flat_over_thousands_of_pictures(
     assert slope < max(MOST_GROWTH, 2e6 / count), f"{slope:.0f} bytes a picture over {count} pictures"
 
 
-def test_threads_on_one_session_give_the_same_bits(checkpoint: Path, scaled: Scaled, record_property: Record) -> None:
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
+def test_threads_on_one_session_give_the_same_bits(
+    kind: str, scaled: Scaled, record_property: Record, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue("checkpoint") if kind == "checkpoint" else request.getfixturevalue("exported").onnx
     rng = np.random.default_rng(1)
     pictures = [rng.random((40 + i % 17, 30 + i % 23, 3), dtype=np.float32) for i in range(scaled(400))]
     record_property("threads", 8)
     record_property("pictures", len(pictures))
-    with open_session(checkpoint, "cpu", threads=1) as session:
+    with open_session(model, "cpu", threads=1) as session:
         serial = [session(picture) for picture in pictures]
         with ThreadPoolExecutor(8) as pool:
             for expected, found in zip(serial, pool.map(session, pictures), strict=True):
