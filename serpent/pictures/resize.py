@@ -114,5 +114,5 @@ def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
     found = image.numpy().reshape(image.height, image.width, channels)
     # libvips rounds sizes itself, by a pixel more or less at most; the border takes that.
     missing = [(0, max(0, wanted - have)) for wanted, have in zip(size, found.shape, strict=False)]
-    whole: NDArray[np.float32] = np.pad(found, [*missing, (0, 0)], mode="edge")[: size[0], : size[1]]
-    return whole
+    whole: NDArray[np.float32] = np.pad(found, [*missing, (0, 0)], mode="edge") if np.any(missing) else found
+    return whole[: size[0], : size[1]]

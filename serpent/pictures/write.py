@@ -196,10 +196,11 @@ def _channels(picture: Picture, target: Format) -> NDArray[np.float32]:
 
 
 def _quantise(samples: NDArray[np.float32], depth: int) -> NDArray[Any]:
-    samples = np.clip(samples, 0, 1)
+    levels: NDArray[np.float32] = np.clip(samples, 0, 1, dtype=np.float32)
     if depth == FLOAT_DEPTH:
-        return samples.astype(np.float32)
-    levels = np.rint(samples * np.float32(2**depth - 1))
+        return levels
+    levels *= np.float32(2**depth - 1)  # in place: a large result would not fit several times
+    np.rint(levels, out=levels)
     return np.asarray(levels, dtype=np.uint8 if depth == 8 else np.uint16)
 
 
