@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import serpent
 from serpent import weights
@@ -16,6 +17,7 @@ from serpent.model import read_metadata
 from serpent.runtime import open_session
 from serpent.train import Recipe
 from serpent.weights import shipped_names, shipped_weights
+from serpent_cli.training import train
 from serpent_export.network import load_network, weights_notes
 
 
@@ -50,6 +52,19 @@ def test_a_variant_is_a_model(shipped: Path, monkeypatch: pytest.MonkeyPatch, tm
     Path("L").write_bytes(b"")
     with pytest.raises(UsageError, match="L is no model file"):
         open_session("L")
+
+
+def test_training_starts_from_them(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: object, initial: Path, **__: object) -> None:
+        raise UsageError(f"starts from {initial}")
+
+    monkeypatch.setattr("serpent.train.fit", fit)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    arguments = [str(tmp_path), "--network", "L", "--crop", "32", "--out", str(tmp_path / "run"), "--init"]
+    with pytest.raises(UsageError, match=f"starts from {shipped}"):
+        train.main([*arguments, "l"], standalone_mode=False)
+    with pytest.raises(ModelFileError, match="no weights ship for variant B; they do for L deblur"):
+        train.main([*arguments, "B"], standalone_mode=False)
 
 
 def test_an_export_takes_them_and_says_on_which_terms(shipped: Path) -> None:

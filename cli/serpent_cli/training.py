@@ -57,7 +57,9 @@ _RECIPE_OPTIONS = ("task", "network", "crop", "batch", "steps", "epochs", "learn
 @click.option("--compile", "compiled", is_flag=True, help="Run the network through torch.compile.")
 @click.option("--checkpoint-activations", is_flag=True, help="Less memory: compute blocks again in the backward pass.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
-@click.option("--init", "initial", type=click.Path(path_type=Path), help="Weights to start from; those that fit.")
+@click.option(
+    "--init", "initial", type=click.Path(path_type=Path), help="Weights to start from; B, L, H: those that ship."
+)
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="End after so many minutes, with a checkpoint.")
 @click.option(
     "--shard-mib", type=click.IntRange(min=1), help="Write checkpoints in parts of so many MiB, with an index."
@@ -112,6 +114,7 @@ def train(
         from serpent.train import fit, load_recipe
         from serpent.train.fitting import Machine, check_run
         from serpent.train.photographs import Photographs
+        from serpent.weights import model_file
 
     overrides = {key: value for key in _RECIPE_OPTIONS if (value := chosen[key]) is not None}
     if "epochs" in overrides:
@@ -120,6 +123,7 @@ def train(
     # What can fail at once fails before the pictures are read.
     find_task(made.task)
     check_run(out, resume=resume)
+    initial = None if initial is None else model_file(initial)
     with activity("reading the pictures") as progress:
         pictures = Photographs(data, least=made.crop, processes=devices, on_read=progress.tile)
         if validate is not None:

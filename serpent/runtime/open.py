@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from serpent.errors import ModelFileError, UsageError
 from serpent.extras import require
 from serpent.runtime.session import Session
-from serpent.weights import is_variant, shipped_names, shipped_weights
+from serpent.weights import model_file
 
 _SUFFIXES = ".safetensors (PyTorch), .onnx (ONNX Runtime) or .plan (TensorRT)"
 _PICKLED = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
@@ -48,7 +48,7 @@ def open_session(
         MissingExtraError: the backend is not installed.
         EngineError: a plan that cannot run on this machine.
     """
-    path = _shipped(path) if is_variant(str(path)) and not Path(path).exists() else Path(path)
+    path = model_file(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLED:
         raise UsageError(
@@ -80,16 +80,6 @@ def open_session(
     from serpent.runtime.tensorrt_session import TensorRTSession
 
     return TensorRTSession(path, device, **given)
-
-
-def _shipped(variant: Path | str) -> Path:
-    path = shipped_weights(str(variant))
-    if path is None:
-        raise ModelFileError(
-            f"no weights ship for variant {str(variant).upper()}; they do for {', '.join(shipped_names()) or 'none'}",
-            hint="name a model file: " + _SUFFIXES,
-        )
-    return path
 
 
 def _check_choices(path: Path, scan: str | None, threads: int | None, precision: str | None) -> None:

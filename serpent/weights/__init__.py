@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serpent.config import PATCH_SIZES
+from serpent.errors import ModelFileError
 
 DEFAULT_TASK = "deblur"
 """What networks restore where nobody says otherwise."""
@@ -32,3 +33,20 @@ def shipped_names() -> tuple[str, ...]:
 def is_variant(name: object) -> bool:
     """Whether a model is named by its variant rather than by a file."""
     return isinstance(name, str) and name.upper() in PATCH_SIZES
+
+
+def model_file(name: Path | str) -> Path:
+    """The file that is meant where a model is named: a path, or a variant for its deblurring weights that ship.
+
+    Raises:
+        ModelFileError: a variant without such weights.
+    """
+    if not is_variant(str(name)) or Path(name).exists():
+        return Path(name)
+    path = shipped_weights(str(name))
+    if path is None:
+        raise ModelFileError(
+            f"no weights ship for variant {str(name).upper()}; they do for {', '.join(shipped_names()) or 'none'}",
+            hint="name a model file: .safetensors (PyTorch), .onnx (ONNX Runtime) or .plan (TensorRT)",
+        )
+    return path
