@@ -22,6 +22,7 @@ README = Path(__file__).resolve().parents[1] / "benchmarks" / "peers" / "README.
 # Parameters, the same as published (millions), and 10**9 multiply-adds at 256 x 256: architecture.md, section 1.
 TABLE = {
     "peers.unet:unet32": (7_756_739, "7.757", "12.08"),
+    "peers.unet:unet32_normalised": (7_756_739, "7.757", "12.08"),
     "peers.unet:unet128": (124_096_259, "124.10", "192.45"),
     "peers.swinir:swinir_b": (3_327_771, "3.328", "241.3"),
     "peers.swinir:swinir_b_shallow": (3_137_427, "3.137", "220.8"),
@@ -33,6 +34,7 @@ TABLE = {
 # Quick, and of the same structure.
 SMALL: dict[str, Callable[[], nn.Module]] = {
     "unet": lambda: UNet(4),
+    "unet_normalised": lambda: UNet(4, normalised=True),
     "swinir": lambda: SwinIR(12, depths=(2, 2), mlp_ratio=2),
     "restormer": lambda: Restormer(8, blocks=(1, 1, 1, 1), heads=(1, 2, 2, 4), refinement=1),
 }
@@ -189,6 +191,15 @@ def test_unet_layers() -> None:
     layers = list(SMALL["unet"]().modules())
     assert [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 22
     assert [layer.track_running_stats for layer in layers if isinstance(layer, nn.InstanceNorm2d)] == [False] * 22
+
+
+def test_unet_is_told_brightness_and_contrast() -> None:
+    network, image = seeded(SMALL["unet_normalised"]).double(), picture(1, 3, 32, 64, dtype=torch.float64)
+    gain, offset = torch.tensor([2.0, 0.5, 1.0]).reshape(3, 1, 1), torch.tensor([0.0, 0.3, -0.2]).reshape(3, 1, 1)
+    # But for the millionth that keeps the deviation of a constant channel above zero.
+    torch.testing.assert_close(network(gain * image + offset), gain * network(image) + offset, rtol=1e-4, atol=1e-4)
+    constant = torch.full((1, 3, 32, 32), 0.5, dtype=torch.float64)
+    torch.testing.assert_close(network(constant), constant, rtol=0, atol=1e-4)
 
 
 def test_unet_pools_by_means() -> None:
