@@ -79,6 +79,10 @@ def test_the_peak_memory_is_said_before_the_run_and_again_where_it_grows(
         "peak memory: 162.9 MB predicted, 1.0 GB free",
     ]
     assert shown.out.splitlines()[-1] == "peak memory 2.0 MB, predicted 162.9 MB"
+    assert infer(monkeypatch, folder, "--out-dir", tmp_path / "again", "--json") == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    predicted = 1_000_000 + 400 * 400 * (1000 + 12)  # what is held, the run, and the result's floats
+    assert done["memory"] == {"predicted_peak": predicted, "measured_peak": 2_000_000, "free_before": 10**9}
 
 
 @pytest.mark.usefixtures("session")

@@ -51,3 +51,14 @@ def test_lines_go_above_the_bar_and_to_their_own_stream(
     assert "\x1b[2Ka warning\n" in shown.err
     assert (shown.out == "a note\n") == piped
     assert ("\x1b[2Ka note\n" in shown.err) != piped
+
+
+def test_a_hidden_bar_leaves_lines_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with counting(1, hidden=True) as count:
+        say("x" * 500)
+        count.advance("a.png")
+    assert capsys.readouterr() == ("x" * 500 + "\n", "")

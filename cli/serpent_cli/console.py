@@ -116,9 +116,9 @@ class Count:
 
 
 @contextlib.contextmanager
-def counting(total: int) -> Iterator[Count]:
-    """Show on stderr how many of ``total`` are done, how fast, and how long the rest takes."""
-    if not sys.stderr.isatty():
+def counting(total: int, *, hidden: bool = False) -> Iterator[Count]:
+    """Show on stderr how many of ``total`` are done, how fast, and how long the rest takes, unless ``hidden``."""
+    if hidden or not sys.stderr.isatty():
         yield Count()
         return
     from rich.console import Console

@@ -94,7 +94,8 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     memory = MemoryLines(quiet=as_json)
     if as_json:
         _event("start", pictures=len(jobs), backend=info.backend, devices=devices, notes=list(info.notes))
-    with counting(len(jobs)) as progress:
+    # Among events on the same terminal, a bar would break their lines.
+    with counting(len(jobs), hidden=as_json and sys.stdout.isatty()) as progress:
         for outcome in restore_many(sessions, jobs, options, on_plan=memory.planned):
             kind = "failed" if outcome.error is not None else "skipped" if outcome.skipped else "restored"
             count[kind] += 1
@@ -110,10 +111,11 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
                 for note in outcome.notes:
                     say(f"note: {note}")
     seconds = time.perf_counter() - start
-    if as_json:
-        _event("done", **{kind: count[kind] for kind in ("restored", "skipped", "failed")}, seconds=round(seconds, 3))
-        return 1 if failed else 0
     memory.measured(*sessions)
+    if as_json:
+        counts = {kind: count[kind] for kind in ("restored", "skipped", "failed")}
+        _event("done", **counts, seconds=round(seconds, 3), memory=memory.figures())
+        return 1 if failed else 0
     rate = f", {count['restored'] / seconds:.2f} a second" if count["restored"] else ""
     skipped = f", {count['skipped']} skipped (there already)" if count["skipped"] else ""
     click.echo(f"{count['restored']} restored{skipped}, {len(failed)} failed in {seconds:.1f} s{rate}")
@@ -143,4 +145,4 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 
 
 def _event(kind: str, **fields: Any) -> None:
-    say(json_text({"event": kind, **fields}))
+    click.echo(json_text({"event": kind, **fields}))

@@ -96,8 +96,8 @@ def run_stream(
     seconds = time.perf_counter() - start
     memory.measured(session)
     if as_json:
-        report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3)}
-        click.echo(json_text(report | {"memory": memory.figures(), "notes": list(notes)}), err=True)
+        report: dict[str, Any] = {"frames": count, "seconds": round(seconds, 3), "memory": memory.figures()}
+        click.echo(json_text({**report, "notes": list(notes)}), err=True)
         return 0
     click.echo(f"{count} frames in {seconds:.1f} s, {count / seconds:.2f} a second", err=True)
     for line in memory.lines():
