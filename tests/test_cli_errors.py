@@ -122,6 +122,10 @@ def test_a_picture_in_the_place_of_the_model(
     error = capsys.readouterr().err
     assert "a photo.png stands in the place of the model" in error
     assert "serpent-infer B 'a photo.png'" in error
+    assert leave(monkeypatch, "a photo.png", "h", *options) == 2
+    error = capsys.readouterr().err
+    assert "a photo.png is a picture, not a model" in error
+    assert "serpent-infer h 'a photo.png'" in error
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,13 @@ def _check_distinct(picture: Path, reference: Path | None, *written: Path | None
 def _check_picture(picture: Path, model: Path) -> None:
     """Refuse what its name alone says is no picture: arguments in the wrong order."""
     from serpent.errors import UsageError
+    from serpent.pictures.formats import format_of
+    from serpent.weights import is_variant
 
     if picture.suffix.lower() in _MODEL_SUFFIXES:
         hint = f"the model comes first: serpent-infer {shlex.quote(str(picture))} {shlex.quote(str(model))}"
         raise UsageError(f"{picture} is a model file, not a picture", hint=hint)
+    if format_of(model) is not None:
+        named = picture if is_variant(str(picture)) else "B"
+        hint = f"the model comes first: serpent-infer {named} {shlex.quote(str(model))}"
+        raise UsageError(f"{model} is a picture, not a model", hint=hint)
