@@ -23,6 +23,7 @@ from torch import Tensor
 
 from serpent.errors import CheckpointError, SerpentError
 from serpent.model import Serpent, create_model, load_model, read_metadata, save_model, set_precision, weights_digest
+from serpent.train.networks import save_network
 
 SMALL: dict[str, Any] = {"embed_dim": 8, "num_scales": 1, "depth": 1}
 
@@ -241,6 +242,12 @@ def test_a_foreign_safetensors_file_is_refused(metadata: dict[str, str] | None, 
     )
     with pytest.raises(CheckpointError, match="no Serpent checkpoint"):
         read_metadata(path)
+
+
+def test_weights_of_another_network_are_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    save_network(torch.nn.Conv2d(3, 3, 1), path, spec="mine:network", task="deblur", extra={})
+    assert str(refusal_of(path)).startswith(f"{path} holds the network mine:network, which is no Serpent")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -218,7 +218,11 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--task", "sharpen"), "unknown task 'sharpen'"), (("--out", "{tmp}/old"), "old holds a run already")],
+    [
+        (("--task", "sharpen"), "unknown task 'sharpen'"),
+        (("--out", "{tmp}/old"), "old holds a run already"),
+        (("--init", "{tmp}/no.safetensors"), "no.safetensors does not exist"),
+    ],
 )
 def test_what_can_fail_at_once_fails_before_the_pictures_are_read(
     tmp_path: Path, options: tuple[str, ...], message: str
@@ -227,7 +231,7 @@ def test_what_can_fail_at_once_fails_before_the_pictures_are_read(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.png").write_bytes(b"broken")
     given = [option.format(tmp=tmp_path) for option in options]
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(SerpentError, match=message):
         train.main([str(tmp_path / "data"), "--out", str(tmp_path / "run"), *given], standalone_mode=False)
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from serpent.config import SerpentConfig
 from serpent.errors import ModelFileError, UsageError
+from serpent.evaluation import Pairs, evaluate
 from serpent.files import sha256_file
 from serpent.pictures import Picture
 from serpent.runtime import tensorrt_session
@@ -19,8 +21,10 @@ from serpent.runtime.restoration import restore_picture
 from serpent.runtime.tensorrt_runner import PlanRunner
 from serpent.runtime.tensorrt_session import LoadedPlan, TensorRTSession
 from serpent.shapes import Range, ShapeProfile
+from serpent_cli.evaluation import evaluate as evaluation
 from standin_device import HostDevice
 from standin_plan import StandInEngine, expected, picture
+from tests.photographs import saved
 
 FREE = HostDevice().memory_bytes
 PROFILE = ShapeProfile(Range(1, 1, 1), Range(8, 16, 64), Range(8, 16, 64), 8)
@@ -104,6 +108,20 @@ def test_the_memory_of_a_plan_is_predicted_and_measured(plan_file: Path, loaded:
             assert session.memory().peak == plans[-1].predicted
         assert {plan.predicted for plan in plans} == {loaded.context_bytes + 2 * 3 * 128 * 128 * 4}
         assert plans[0].free == FREE - loaded.context_bytes
+
+
+@pytest.mark.usefixtures("loaded")
+def test_serpent_eval_measures_a_plan(plan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = saved(tmp_path / "data", "a.png", "b.png", height=70, width=90)
+    evaluation.main([str(plan_file), str(data), "--crop", "64", "--no-wiener", "--json"], standalone_mode=False)
+    summary = json.loads(capsys.readouterr().out)
+
+    def restore(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        return expected(pixels.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0).clip(0, 1)
+
+    assert (summary["backend"], summary["device"]) == ("tensorrt", "cuda:1")
+    figures = evaluate(restore, Pairs(data, "deblur", 0, 64)).mean("model")
+    assert summary["means"]["model"]["psnr"] == pytest.approx(figures.psnr, abs=1e-4)
 
 
 @pytest.mark.usefixtures("loaded")

@@ -72,7 +72,7 @@ def test_an_export_takes_them_and_says_on_which_terms(shipped: Path) -> None:
     assert network.weights == read_metadata(shipped)["weights_digest"]
     assert weights_notes(network) == ["weights: those that ship for L and deblur; terms: for tests"]
     named = load_network("L", shipped, None, require_weights=True, untrained=False)
-    assert weights_notes(named) == []
+    assert weights_notes(named) == [f"weights: {shipped}; terms: for tests"]
 
 
 def test_a_variant_or_task_without_them_gets_random_ones_and_a_warning(shipped: Path) -> None:

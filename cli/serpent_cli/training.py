@@ -113,6 +113,7 @@ def train(
         from serpent.evaluation import Pairs
         from serpent.train import fit, load_recipe
         from serpent.train.fitting import Machine, check_run
+        from serpent.train.networks import load_network
         from serpent.train.photographs import Photographs
         from serpent.weights import model_file
 
@@ -123,7 +124,9 @@ def train(
     # What can fail at once fails before the pictures are read.
     find_task(made.task)
     check_run(out, resume=resume)
-    initial = None if initial is None else model_file(initial)
+    if initial is not None:
+        initial = model_file(initial)
+        load_network(initial)
     with activity("reading the pictures") as progress:
         pictures = Photographs(data, least=made.crop, processes=devices, on_read=progress.tile)
         if validate is not None:

@@ -16,14 +16,14 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True)
 class Network:
-    """The network to export and what is known of its weights."""
+    """The network to export and what is known of its weights; ``source`` says in words where they come from."""
 
     model: Serpent
     task: str
     digest: str
     license: str
     trained: bool
-    shipped: bool = False
+    source: str = "random"
 
     @property
     def weights(self) -> str:
@@ -79,14 +79,13 @@ def load_network(
             hint="save it with a SerpentConfig whose variant has letters and digits alone",
         )
     terms = metadata.get("license", "not stated")
-    return Network(model, trained_for, metadata["weights_digest"], terms, trained=True, shipped=shipped is not None)
+    source = str(weights) if shipped is None else f"those that ship for {model.config.variant} and {trained_for}"
+    return Network(model, trained_for, metadata["weights_digest"], terms, trained=True, source=source)
 
 
 def weights_notes(network: Network) -> list[str]:
-    """The one line on where the weights come from, where the user did not name them."""
+    """The one line on the weights: where they come from and their terms, or that they are random."""
+    if network.trained:
+        return [f"weights: {network.source}; terms: {network.license}"]
     variant = network.model.config.variant
-    if network.shipped:
-        return [f"weights: those that ship for {variant} and {network.task}; terms: {network.license}"]
-    if not network.trained:
-        return [f"warning: these files hold random weights (variant {variant}, seed 0) and restore nothing"]
-    return []
+    return [f"warning: these files hold random weights (variant {variant}, seed 0) and restore nothing"]

@@ -141,10 +141,16 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or no safetensors file: {error}", hint=_COPY_AGAIN) from None
     if metadata.get("format") != FORMAT:
+        if "network" in metadata:
+            raise CheckpointError(
+                f"{path} holds the network {metadata['network']}, which is no Serpent",
+                hint="serpent-train --init and serpent-eval take it",
+            )
         raise CheckpointError(
             f"{path} is a safetensors file, but no Serpent checkpoint: its metadata has format "
             f"{metadata.get('format')!r}, expected {FORMAT!r}",
-            hint="write checkpoints with serpent.save_model(model, path)",
+            hint="of a training run name best.safetensors or last.safetensors; write checkpoints of your own with "
+            "serpent.save_model(model, path)",
         )
     return metadata, state
 
