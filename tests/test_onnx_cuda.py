@@ -32,6 +32,8 @@ class StandIn:
         self.placed: list[tuple[str, int]] = []
         self.outputs: list[tuple[str, str, int]] = []
         self.failing, self.passing = "", 0
+        self.full = False
+        self.used = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         self.made: list[weakref.ref[Any]] = []
 
     __version__ = onnxruntime.__version__
@@ -43,6 +45,8 @@ class StandIn:
 
         def place(make: Any, *arguments: Any) -> Any:
             *values, kind, index = arguments
+            if self.full:
+                raise RuntimeError("no memory")
             self.placed.append((kind, index))
             value = make(*values)
             self.made.append(weakref.ref(value))
@@ -82,7 +86,7 @@ class StandIn:
             self.passing -= 1
             real.run_with_iobinding(binding.real)
 
-        return SimpleNamespace(io_binding=bind, run_with_iobinding=run)
+        return SimpleNamespace(io_binding=bind, run_with_iobinding=run, get_providers=lambda: self.used)
 
     def get_available_providers(self) -> list[str]:
         return ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -180,6 +184,22 @@ def test_a_failing_run_is_our_error(file: Path, stand_in: StandIn) -> None:
             session.run(np.zeros((1, 3, 64, 64), np.float32))
 
 
+def test_no_memory_for_the_weights_is_our_error(file: Path, stand_in: StandIn, device: HostDevice) -> None:
+    stand_in.full = True
+    with pytest.raises(EngineError, match="failed on the GPU while the file was opened: no memory"):
+        OnnxSession(file, "cuda")
+    assert not any(device.alive.values())
+
+
+def test_a_cuda_provider_that_did_not_start_is_no_silent_cpu_session(
+    file: Path, stand_in: StandIn, device: HostDevice
+) -> None:
+    stand_in.used = ["CPUExecutionProvider"]  # what ONNX Runtime does without cuDNN
+    with pytest.raises(EngineError, match=r"cannot start its CUDA provider on cuda:1; .*cuDNN.*\n.*--device cpu"):
+        OnnxSession(file, "cuda:1")
+    assert not any(device.alive.values())
+
+
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(
     ("device_name", "options", "message"),
@@ -209,7 +229,7 @@ def test_an_installation_without_cuda_is_told_what_is_missing(
 def test_the_stand_in_has_the_names_of_the_real_module() -> None:
     for name in ("OrtValue", "RunOptions", "SessionOptions", "InferenceSession", "get_available_providers"):
         assert hasattr(onnxruntime, name)
-    for name in ("io_binding", "run_with_iobinding"):
+    for name in ("io_binding", "run_with_iobinding", "get_providers"):
         assert hasattr(onnxruntime.InferenceSession, name)
     for name in ("bind_ortvalue_input", "bind_output", "get_outputs"):
         assert hasattr(onnxruntime.IOBinding, name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,13 @@ class CudaSplitRunner:
 
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
+        EngineError: ONNX Runtime cannot use the GPU, or there is no memory for the weights.
     """
 
     def __init__(self, model: onnx.ModelProto, device: Device, times: Any) -> None:
         self._device, self._times = device, times
         plan = split_at_scans(model)
-        with device.active(), contextlib.ExitStack() as undo:
+        with device.active(), _explained("while the file was opened"), contextlib.ExitStack() as undo:
             self._stream = device.create_stream()
             undo.callback(device.destroy_stream, self._stream)
             self._steps: list[tuple[Segment | ScanStep, Any, tuple[str, ...]]] = [
@@ -91,21 +93,12 @@ class CudaSplitRunner:
         # What was not allocated in the stream's order lives until the stream has passed it: the host runs ahead, and
         # what it frees may at once be another session's, on another stream.
         held: list[Any] = []
-        with self._device.active():
+        with self._device.active(), _explained(f"with an image of {'x'.join(map(str, image.shape))}"):
             try:
-                try:
-                    restored = self._enqueue(image, held)
-                finally:  # after a failure, too: what was enqueued before it still runs
-                    self._device.synchronize(self._stream)
-                result: NDArray[Any] = restored.numpy()
-            except SerpentError:
-                raise
-            except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
-                size = "x".join(map(str, image.shape))
-                raise EngineError(
-                    f"ONNX Runtime {ort.__version__} failed on the GPU with an image of {size}: {error}",
-                    hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",
-                ) from None
+                restored = self._enqueue(image, held)
+            finally:  # after a failure, too: what was enqueued before it still runs
+                self._device.synchronize(self._stream)
+            result: NDArray[Any] = restored.numpy()
         self._times.total = time.perf_counter() - start
         return result
 
@@ -133,9 +126,18 @@ class CudaSplitRunner:
         options.log_severity_level = 3
         provider = {"device_id": str(self._device.index), "user_compute_stream": str(self._stream)}
         try:
-            return ort.InferenceSession(serialize(model), options, providers=[(PROVIDER, provider)])
+            session = ort.InferenceSession(serialize(model), options, providers=[(PROVIDER, provider)])
         except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
             raise ModelFileError(f"ONNX Runtime {ort.__version__} refuses the model: {error}") from None
+        # Where the provider's own libraries are missing, ONNX Runtime logs that and gives a session for the CPU.
+        if PROVIDER not in session.get_providers():
+            raise EngineError(
+                f"ONNX Runtime {ort.__version__} cannot start its CUDA provider on cuda:{self._device.index}; what it "
+                "wrote to stderr says why, most often that CUDA's or cuDNN's libraries are not found",
+                hint="install the CUDA and cuDNN that it asks for, their folders on LD_LIBRARY_PATH; or use "
+                "--device cpu",
+            )
+        return session
 
     def _run(self, step: Segment, session: Any, values: dict[str, Any]) -> list[Any]:
         binding = session.io_binding()
@@ -171,3 +173,16 @@ class CudaSplitRunner:
 
     def _on_device(self, shape: list[int], dtype: Any) -> Any:
         return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cuda", self._device.index)
+
+
+@contextlib.contextmanager
+def _explained(when: str) -> Iterator[None]:
+    try:
+        yield
+    except SerpentError:
+        raise
+    except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
+        raise EngineError(
+            f"ONNX Runtime {ort.__version__} failed on the GPU {when}: {error}",
+            hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",
+        ) from None
