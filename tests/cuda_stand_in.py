@@ -21,6 +21,7 @@ class Cuda:
     Attributes:
         memory: what was allocated and not freed.
         device: the current one.
+        contexts: devices that have a context.
         used: the device of each allocation and each new stream.
     """
 
@@ -35,8 +36,11 @@ class Cuda:
         self.events: set[int] = set()
         self.captures: list[tuple[str, int]] = []
         self.device = 0
+        self.contexts: set[int] = set()
+        self.lent: list[int] = []
         self.used: list[int] = []
         self.allocations_left = 1_000_000
+        self.full_device: int | None = None
 
     def cudaGetDeviceCount(self) -> tuple[Status, int]:
         return Status.cudaSuccess, len(self.capabilities)
@@ -49,7 +53,31 @@ class Cuda:
 
     def cudaSetDevice(self, device: int) -> tuple[Status]:
         self.device = device
+        self.contexts.add(device)
         return (Status.cudaSuccess,)
+
+    CUresult = SimpleNamespace(CUDA_SUCCESS=Status.cudaSuccess)
+
+    def cuDeviceGet(self, index: int) -> tuple[Status, int]:
+        return Status.cudaSuccess, index
+
+    def cuDevicePrimaryCtxRetain(self, device: int) -> tuple[Status, int | None]:
+        if device == self.full_device:
+            return Status.cudaErrorMemoryAllocation, None
+        self.contexts.add(device)
+        return Status.cudaSuccess, device
+
+    def cuCtxPushCurrent(self, context: int) -> tuple[Status]:
+        self.lent.append(self.device)
+        self.device = context
+        return (Status.cudaSuccess,)
+
+    def cuCtxPopCurrent(self) -> tuple[Status, int]:
+        context, self.device = self.device, self.lent.pop()
+        return Status.cudaSuccess, context
+
+    def cuGetErrorString(self, status: Status) -> tuple[Status, bytes]:
+        return self.cudaGetErrorString(status)
 
     cudaStreamNonBlocking = 1
     cudaEventDisableTiming = 2

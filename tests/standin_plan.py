@@ -83,6 +83,7 @@ class StandInEngine:
         return context
 
     def save_cache(self) -> None:
+        self.check("save_cache")
         self.saves += 1
 
     def close(self) -> None:

@@ -41,8 +41,7 @@ def test_the_real_bindings_take_the_arguments_and_a_missing_driver_is_one_senten
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-python")
     if runtime.cudaGetDeviceCount()[0] != runtime.cudaError_t.cudaErrorInsufficientDriver:
         pytest.skip("there is a driver, which these made-up handles must not reach")
-    device = CudaDevice.__new__(CudaDevice)  # the constructor already needs the driver
-    device.index, device._cuda, device._runtime = 0, Cuda(runtime), runtime
+    device = CudaDevice(Cuda(runtime, pytest.importorskip("cuda.bindings.driver")), 0)
     with pytest.raises(EngineError, match="the NVIDIA driver is too old for the CUDA runtime"):
         CALLS[name](device)
 
@@ -59,7 +58,7 @@ def fail(_: Any = None) -> None:
 @pytest.mark.parametrize("device_of_caller", [0, 1])
 def test_the_callers_device_is_current_again_after_every_call(device_of_caller: int) -> None:
     runtime = StandIn((8, 9), (9, 0))
-    device = CudaDevice(Cuda(runtime), 1)
+    device = CudaDevice(Cuda(runtime, runtime), 1)
     runtime.device = device_of_caller
     seen: list[int] = []
     stream, event = device.create_stream(), device.create_event()
@@ -74,11 +73,20 @@ def test_the_callers_device_is_current_again_after_every_call(device_of_caller: 
     assert runtime.device == device_of_caller
     assert seen == [1, 1]
     assert set(runtime.used) == {1}
+    assert runtime.contexts == {1}  # none on the caller's, which would take memory there
+
+
+def test_a_device_without_memory_for_a_context_is_one_sentence() -> None:
+    runtime, device = opened()
+    runtime.full_device = 0
+    with pytest.raises(EngineError, match=r"cuDevicePrimaryCtxRetain failed: out of memory\n  serpent-doctor"):
+        device.create_stream()
+    assert runtime.lent == []
 
 
 def opened() -> tuple[StandIn, CudaDevice]:
     runtime = StandIn((8, 9))
-    return runtime, CudaDevice(Cuda(runtime), 0)
+    return runtime, CudaDevice(Cuda(runtime, runtime), 0)
 
 
 def test_memory_events_and_what_an_address_belongs_to() -> None:
@@ -96,10 +104,10 @@ def test_memory_events_and_what_an_address_belongs_to() -> None:
     assert (runtime.memory, runtime.streams, runtime.events) == ({}, set(), set())
 
 
-def test_the_name_is_asked_for_without_a_context_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_is_asked_for_without_a_context_on_the_device() -> None:
     runtime, device = opened()
-    monkeypatch.setattr(runtime, "cudaSetDevice", lambda index: pytest.fail(f"a context on {index}"))
     assert device.name() == "A GPU 00"
+    assert runtime.contexts == set()
 
 
 @pytest.mark.parametrize("allocate", ["allocate", "allocate_pinned"])
@@ -146,4 +154,4 @@ def test_any_other_status_is_named() -> None:
         cudaGetErrorString=lambda _status: (Status.cudaSuccess, b"out of memory"),
     )
     with pytest.raises(EngineError, match=r"cudaGetDeviceCount failed: out of memory\n  serpent-doctor"):
-        Cuda(runtime).count()
+        Cuda(runtime, None).count()

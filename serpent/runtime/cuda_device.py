@@ -1,10 +1,11 @@
-"""CUDA through ``cuda.bindings.runtime``, every status checked; the real ``Device`` of :mod:`.tensorrt_engine`.
+"""CUDA through ``cuda.bindings``, every status checked; the real ``Device`` of :mod:`.tensorrt_engine`.
 
 Not run on a GPU yet: only against a stand-in for the bindings.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from serpent.extras import require
 from serpent.runtime.gpu import target_name
 
 _MIB = 2**20
+_ASK_DOCTOR = "serpent-doctor says what is usable here"
 
 
 class Cuda:
@@ -21,10 +23,11 @@ class Cuda:
 
     Args:
         runtime: the module ``cuda.bindings.runtime``.
+        driver: the module ``cuda.bindings.driver``.
     """
 
-    def __init__(self, runtime: Any) -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: Any, driver: Any) -> None:
+        self.runtime, self.driver = runtime, driver
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the CUDA runtime and return its value, if it has one.
@@ -41,7 +44,19 @@ class Cuda:
                 hint="update the driver; serpent-doctor says which version is there",
             )
         _, text = self.runtime.cudaGetErrorString(status)
-        raise EngineError(f"{name} failed: {text.decode()}", hint="serpent-doctor says what is usable here")
+        raise EngineError(f"{name} failed: {text.decode()}", hint=_ASK_DOCTOR)
+
+    def call_driver(self, name: str, *arguments: Any) -> Any:
+        """The same of a function of the driver; its bindings count on there being one.
+
+        Raises:
+            EngineError: the driver reports an error.
+        """
+        status, *values = getattr(self.driver, name)(*arguments)
+        if status == self.driver.CUresult.CUDA_SUCCESS:
+            return values[0] if values else None
+        _, text = self.driver.cuGetErrorString(status)
+        raise EngineError(f"{name} failed: {text.decode()}", hint=_ASK_DOCTOR)
 
     def count(self) -> int:
         """How many devices CUDA sees."""
@@ -68,7 +83,8 @@ def load_cuda(extra: str, purpose: str) -> Cuda:
     Raises:
         MissingExtraError: not installed.
     """
-    return Cuda(require("cuda.bindings.runtime", extra, purpose))
+    runtime, driver = (require(f"cuda.bindings.{part}", extra, purpose) for part in ("runtime", "driver"))
+    return Cuda(runtime, driver)
 
 
 class CudaDevice:
@@ -90,14 +106,19 @@ class CudaDevice:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        before = self._cuda.current()
-        # Also where it is that one: a thread has its context only from here on, and TensorRT may count on one.
-        self._cuda.call("cudaSetDevice", self.index)
+        # Its context is lent, not the device chosen: choosing the caller's again would make a context there, of some
+        # hundred megabytes, on a GPU that nobody may be using, and fail on one that is full.
+        self._cuda.call_driver("cuCtxPushCurrent", self._context)
         try:
             yield
         finally:
-            if before != self.index:
-                self._cuda.call("cudaSetDevice", before)
+            self._cuda.call_driver("cuCtxPopCurrent")
+
+    @functools.cached_property
+    def _context(self) -> Any:
+        """What CUDA's runtime uses on this device; for as long as the process lives, as where a device is chosen."""
+        self._cuda.count()  # says in a sentence that there is no driver, and starts the one that there is
+        return self._cuda.call_driver("cuDevicePrimaryCtxRetain", self._cuda.call_driver("cuDeviceGet", self.index))
 
     def free_bytes(self) -> int:
         return int(self._call("cudaMemGetInfo")[0])

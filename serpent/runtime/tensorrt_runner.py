@@ -85,12 +85,13 @@ class PlanRunner:
         batch, _, height, width = image.shape
         shape = self._border.shape(batch, height, width)
         self._check_sizes(shape, (batch, height, width))
-        with _named(self._name), self._device.active(), self._pool.lane(shape) as lane:
-            restored = lane.run(image)
-            self._reserved = max(self._reserved, self._bytes(shape))
-        if not self._saved:  # once early: a server may never close its sessions
-            self._saved = True
-            self._engine.save_cache()
+        with _named(self._name), self._device.active():
+            with self._pool.lane(shape) as lane:
+                restored = lane.run(image)
+                self._reserved = max(self._reserved, self._bytes(shape))
+            if not self._saved:  # once early: a server may never close its sessions
+                self._saved = True
+                self._engine.save_cache()
         return restored
 
     def run_on_device(self, image: Any, *, out: Any = None, stream: Any = None) -> Any:

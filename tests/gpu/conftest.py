@@ -48,7 +48,8 @@ def machine(request: pytest.FixtureRequest) -> Any:
         return HostDevice()
     request.getfixturevalue("gpu")
     reason = "cuda.bindings is not installed; pip install 'cuda-python>=13.0'"
-    return CudaDevice(Cuda(pytest.importorskip("cuda.bindings.runtime", reason=reason)), 0)
+    modules = (pytest.importorskip(f"cuda.bindings.{part}", reason=reason) for part in ("runtime", "driver"))
+    return CudaDevice(Cuda(*modules), 0)
 
 
 def check_cuda(config: pytest.Config) -> None:
