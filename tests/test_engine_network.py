@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from serpent.errors import EngineError
+from serpent.errors import EngineError, UsageError
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent_export.engine import EngineResult, build_engine
+from serpent_export.engine_options import EngineOptions
 from serpent_export.targets import DEFAULT_TARGETS
-from traced import graph, profile
+from traced import graph, network, profile
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,7 +20,13 @@ pytestmark = [
 DYNAMIC = ("64:96:256", "1:1:4")
 
 
-def build(folder: Path, precision: str, targets: tuple[str, ...], sizes: tuple[str, str] = ("64", "1")) -> EngineResult:
+def build(
+    folder: Path,
+    precision: str,
+    targets: tuple[str, ...],
+    sizes: tuple[str, str] = ("64", "1"),
+    options: EngineOptions | None = None,
+) -> EngineResult:
     folder.mkdir()
     (folder / "network.onnx").write_bytes(graph("B", sizes[0], precision, sizes[1]).SerializeToString())
     return build_engine(
@@ -29,6 +36,7 @@ def build(folder: Path, precision: str, targets: tuple[str, ...], sizes: tuple[s
         targets=targets,
         profile=profile("B", *sizes),
         expected_scans=14,
+        options=options,
     )
 
 
@@ -59,3 +67,12 @@ def test_every_target_alone(tmp_path: Path, precision: str, target: str) -> None
     result = build(tmp_path / "one", precision, (target,))
     assert result.plugin_layers == 14
     assert result.targets == (target,)
+
+
+def test_the_least_workspace_that_is_not_refused_builds(tmp_path: Path) -> None:
+    """With a byte less, TensorRT-RTX 1.7 ends its process."""
+    sizes = profile("B", "64")
+    with pytest.raises(UsageError) as caught:
+        EngineOptions(workspace=1).check_workspace(network("B").config, sizes)
+    least = int(caught.value.message.split(" a scan needs ")[1].split()[0])
+    assert build(tmp_path / "one", "fp32", ("sm89",), options=EngineOptions(workspace=least)).plugin_layers == 14

@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
+from serpent import native
+from serpent.config import SerpentConfig
 from serpent.errors import EngineError, UsageError
+from serpent.native import ScanShape
+from serpent.runtime.onnx_split import is_scan
 from serpent.runtime.tensorrt_library import RTX, TRT
+from serpent.shapes import parse_profile
 from serpent_export import api, engine_child
 from serpent_export.engine_options import EngineOptions, parse_bytes
 from serpent_export.targets import EngineChoice
 from tests.tensorrt_stubs import PLAN, DataType, MemoryPoolType, make_trt
+from traced import graph
 
 NAME = "serpent-b-fp32-schema1-0123456789abcdef"
 VERSIONS = ["10.7.0", "10.16.1", "11.1.0"]
@@ -145,6 +151,29 @@ def test_sizes(text: str, size: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="is no size\n  use bytes with K, M or G"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("variant", "resolution", "batch"), [("B", "64", "1"), ("B", "64x256", "1"), ("H", "64", "1:1:2")]
+)
+def test_the_least_workspace_is_that_of_the_graphs_largest_scan(variant: str, resolution: str, batch: str) -> None:
+    config = SerpentConfig.from_variant(variant)
+    sizes = parse_profile(config, resolution, batch)
+    EngineOptions().check_workspace(config, sizes)
+    # The graph of the largest batch, which a graph of free batches does not name.
+    model = graph(variant, resolution, "fp32", batch.rpartition(":")[2])
+    shapes = {info.name: [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in model.graph.value_info}
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    scans = [node.input for node in model.graph.node if is_scan(node)]
+    needed = max(
+        native.library().workspace_size(
+            ScanShape(*shapes[names[0]], d_state=weights[names[4]][2], dt_rank=weights[names[2]][2], dtype="f16")
+        )
+        for names in scans
+    )
+    EngineOptions(workspace=needed).check_workspace(config, sizes)
+    with pytest.raises(UsageError, match=rf"--workspace {needed - 1} is too little: at .* a scan needs {needed} bytes"):
+        EngineOptions(workspace=needed - 1).check_workspace(config, sizes)
 
 
 def test_what_a_flavour_does_not_have(tmp_path: Path) -> None:

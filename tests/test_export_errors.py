@@ -116,6 +116,7 @@ def without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--precision", "int8"), "'int8' is not one of"),
         (("--inline-scan",), "--inline-scan is for runtimes without the plugin, and no plan\n  add --format onnx"),
         (("--format", "onnx", "--embed-plugin"), "--embed-plugin is for plans, but --format onnx writes none"),
+        (("--workspace", "1K"), "--workspace 1024 is too little: at 32x32 a scan needs 364544 bytes"),
         (("--format", "onnx", "--workspace", "1G"), "--workspace is for plans, but --format onnx writes none"),
     ],
 )

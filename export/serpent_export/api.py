@@ -148,6 +148,7 @@ def export(
 
     network = load_network(variant, weights, task, require_weights=require_weights, untrained=untrained)
     profile = parse_profile(network.model.config, resolution, batch)
+    options.check_workspace(network.model.config, profile)
     request = GraphRequest(profile, precision, io, inline_scan, certify_full_size)
     stem = _stem(network.model.config, request)
     kinds: list[Kind] = ["onnx"] if formats != "plan" else []

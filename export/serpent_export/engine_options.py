@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serpent import native
+from serpent.config import SerpentConfig
 from serpent.errors import UsageError
 from serpent.files import check_writable_target
 from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, Flavour
+from serpent.shapes import ShapeProfile
 
 OPTIMIZATION_LEVELS = range(6)
 EMBED_WARNING = (
@@ -68,9 +72,43 @@ class EngineOptions:
         if self.optimization_level is not None and self.optimization_level not in OPTIMIZATION_LEVELS:
             raise UsageError(f"--optimization-level {self.optimization_level} is not 0, 1, 2, 3, 4 or 5")
 
+    def check_workspace(self, config: SerpentConfig, profile: ShapeProfile) -> None:
+        """Refuse what is too little for a scan, which TensorRT-RTX would end its process over.
+
+        Raises:
+            UsageError: with the least that will do.
+        """
+        if self.workspace is None:
+            return
+        needed = max(native.library().workspace_size(scan) for scan in _largest_scans(config, profile))
+        if self.workspace < needed:
+            raise UsageError(
+                f"--workspace {self.workspace} is too little: at {profile.height.max}x{profile.width.max} a scan needs "
+                f"{needed} bytes of scratch memory",
+                hint=f"leave it out, or take --workspace {-(-needed // 2**20)}M or more",
+            )
+
     def to_manifest(self) -> dict[str, Any]:
         """What shaped the plan; the timing cache is a file of this machine and not named."""
         return {"workspace": self.workspace, "optimization_level": self.optimization_level}
+
+
+def _largest_scans(config: SerpentConfig, profile: ShapeProfile) -> Iterator[native.ScanShape]:
+    """One scan of each scale, at the largest batch and size; the precision makes no difference to its workspace."""
+    assert profile.batch.max is not None
+    assert profile.height.max is not None
+    assert profile.width.max is not None
+    for scale in range(config.num_scales + 1):
+        channels, step = config.channels(scale), config.patch_size << scale
+        yield native.ScanShape(
+            profile.batch.max,
+            profile.height.max // step,
+            profile.width.max // step,
+            config.ssm_expand * channels,
+            config.state_size(channels),
+            config.dt_rank(channels),
+            "f32",
+        )
 
 
 def parse_bytes(text: str) -> int:
