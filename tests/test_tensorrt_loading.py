@@ -79,6 +79,21 @@ def test_other_failures_of_a_trial_are_errors_too(
         try_loading(file, 0)
 
 
+def test_a_trial_passes_on_what_is_missing_and_what_helps(
+    file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed TensorRT whose libraries are not there is known when it is loaded, in the child."""
+    (tmp_path / f"{RTX.module}.py").write_text("raise ImportError('libcudart.so.13: cannot open')")
+    package = tmp_path / "tensorrt_rtx_cu13-1.7.1.116.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorrt-rtx-cu13\nVersion: 1.7.1.116\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        EngineError, match=r"cannot load .*a\.plan: .* is installed but cannot be loaded: libcudart.*\n  pip install"
+    ):
+        try_loading(file, None)
+
+
 @pytest.mark.parametrize("lacks", ["executable", "temporary folder"])
 def test_a_trial_that_cannot_begin_is_an_error(
     file: PlanFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serpent.errors import EngineError, ModelFileError
+from serpent.errors import EngineError, ModelFileError, SerpentError
 from serpent.runtime import tensorrt_cache
 from serpent.runtime.cuda_device import Cuda, load_cuda
 from serpent.runtime.gpu import find_gpus
@@ -112,14 +112,14 @@ def try_loading(file: PlanFile, device: int | None) -> None:
     known = file.entry("loads")
     if tensorrt_cache.load(known) is not None:
         return
-    reason = _trial(file, device)
+    reason, hint = _trial(file, device)
     if reason:
-        raise EngineError(f"{file.flavour.title} cannot load {file.path}: {reason}")
+        raise EngineError(f"{file.flavour.title} cannot load {file.path}: {reason}", hint=hint)
     tensorrt_cache.store(known, b"")
 
 
-def _trial(file: PlanFile, device: int | None) -> str:
-    """Why the plan cannot be loaded; "" if it can."""
+def _trial(file: PlanFile, device: int | None) -> tuple[str, str | None]:
+    """Why the plan cannot be loaded, "" if it can; and what helps, where that is known."""
     spec = {"path": str(file.path.resolve()), "flavour": file.flavour.key, "device": device, "embedded": file.embedded}
     paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     # -P keeps the current folder, which may hold anything, off the child's import path.
@@ -138,20 +138,21 @@ def _trial(file: PlanFile, device: int | None) -> str:
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        return f"the process that tried it had not ended after {_TRIAL_LIMIT_S:.0f} s"
+        return f"the process that tried it had not ended after {_TRIAL_LIMIT_S:.0f} s", None
     except OSError as error:  # no folder for temporary files, or no Python of its own inside another program
-        return f"the process that tries it, {sys.executable!r}, cannot be started: {error}"
+        return f"the process that tries it, {sys.executable!r}, cannot be started: {error}", None
     if run.returncode < 0:
-        return f"the process that tried it was ended by signal {_signal_name(-run.returncode)}"
+        return f"the process that tried it was ended by signal {_signal_name(-run.returncode)}", None
     try:
-        return str(json.loads(run.stdout.splitlines()[-1])["reason"])
-    except (IndexError, KeyError, TypeError, ValueError):
+        answer = json.loads(run.stdout.splitlines()[-1])
+        return str(answer["reason"]), answer.get("hint")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return f"the process that tried it failed with exit code {run.returncode}: {last}"
+        return f"the process that tried it failed with exit code {run.returncode}: {last}", None
 
 
-def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = False) -> str:
-    """What the child does: load the plan and make a context; the reason why that cannot be, or "".
+def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = False) -> SerpentError | None:
+    """What the child does: load the plan and make a context; the error that prevents it, if one does.
 
     Args:
         path: the plan.
@@ -172,9 +173,9 @@ def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = 
             host_code=embedded,
         )
         engine.create_context().close()
-    except EngineError as error:
-        return error.message
-    return ""
+    except SerpentError as error:
+        return error
+    return None
 
 
 def _driver() -> str:
@@ -195,8 +196,9 @@ def _signal_name(number: int) -> str:
 def main() -> None:
     """Serve one trial: JSON on stdin, one JSON line at the end of stdout."""
     spec = json.load(sys.stdin)
-    reason = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"], embedded=spec["embedded"])
-    sys.stdout.write("\n" + json.dumps({"reason": reason}) + "\n")
+    error = trial(Path(spec["path"]), FLAVOURS[spec["flavour"]], spec["device"], embedded=spec["embedded"])
+    answer = {"reason": "", "hint": None} if error is None else {"reason": error.message, "hint": error.hint}
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":
