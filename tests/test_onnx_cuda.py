@@ -141,10 +141,9 @@ def test_the_gpu_session_gives_what_the_cpu_session_gives(file: Path, stand_in: 
     assert not any(device.alive.values())
     with OnnxSession(file, "cpu", threads=1) as session:
         assert np.array_equal(session.run(image), restored)
-    # Everything lies on that GPU, runs on that stream, and nobody waits between the steps.
-    assert (
-        stand_in.providers == [("CUDAExecutionProvider", {"device_id": "1", "user_compute_stream": str(stream)})] * 15
-    )
+    # Everything lies on that GPU, runs on that stream in f32 proper, and nobody waits between the steps.
+    options = {"device_id": "1", "user_compute_stream": str(stream), "use_tf32": "0"}
+    assert stand_in.providers == [("CUDAExecutionProvider", options)] * 15
     assert set(stand_in.placed) == {("cuda", 1)}
     assert {(kind, index) for _, kind, index in stand_in.outputs} == {("cuda", 1)}
     assert stand_in.options == [{"disable_synchronize_execution_providers": "1"}] * 30

@@ -179,6 +179,7 @@ def test_the_start_script_gives_docker_the_image_and_the_flag(tmp_path: Path) ->
     arguments = run.stdout.splitlines()
     assert arguments[arguments.index("an-image") + 1] == "tritonserver"
     assert f"{made.folder}:/serpent:ro" in arguments
+    assert arguments[arguments.index("-e") + 1] == "NVIDIA_TF32_OVERRIDE=0"
     assert "--backend-config=tensorrt,plugins=/serpent/plugins/libserpent_trt_autoreg10.so" in arguments
     missing = start()
     assert (missing.returncode, missing.stdout) == (2, "")

@@ -20,7 +20,9 @@ if [ -z "$image" ]; then
     exit 2
 fi
 {check}here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-exec docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -p 8002:8002 -v "$here:/serpent:ro" "$image" \\
+# f32 means f32: ONNX Runtime would round the factors of products to 10 bits (TF32), far beyond the certificate.
+exec docker run --rm --gpus all -e NVIDIA_TF32_OVERRIDE=0 -p 8000:8000 -p 8001:8001 -p 8002:8002 \\
+    -v "$here:/serpent:ro" "$image" \\
     tritonserver --model-repository=/serpent/model_repository{plugin}
 """
 
