@@ -15,16 +15,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serpent.runtime.border import BORDERS
+
 REPOSITORY = Path(__file__).parents[1]
 OK, INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY, INTERNAL, CUDA, MODEL_FILE, TENSORRT, BUSY = range(9)
 
-PLAN = b"serpent-standin 1\ninput image FLOAT 1 3 16 16 2 3 64 48\noutput restored FLOAT\n"
-"""What the stand-in runs: B 1 to 2, H 16 to 64, W 16 to 48 (plugins/tests/engine/standin.h)."""
+PLANS = {
+    "f32-nchw": b"serpent-standin 1\ninput image FLOAT 1 3 16 16 2 3 64 48\noutput restored FLOAT\n",
+    "f16-nchw": b"serpent-standin 1\ninput image HALF 1 3 16 16 2 3 64 48\noutput restored HALF\n",
+    "u8-nhwc": b"serpent-standin 1\ninput image UINT8 1 16 16 3 2 64 48 3\noutput restored UINT8\n",
+}
+"""What the stand-in runs, by io: B 1 to 2, H 16 to 64, W 16 to 48 (plugins/tests/engine/standin.h)."""
+
+PLAN = PLANS["f32-nchw"]
 
 PROFILE = {"batch": [1, 1, 2], "height": [16, 32, 64], "width": [16, 32, 48], "multiple": 8}
 
 
-def manifest_fields(name: str, plan: bytes) -> dict[str, Any]:
+def manifest_fields(name: str, plan: bytes, io: str = "f32-nchw") -> dict[str, Any]:
     """A manifest of ``plan`` with the fields that serpent-export writes and the C++ runtime reads."""
     plugin = {"name": "SelectiveScan2D", "version": "1", "namespace": "serpent", "schema": 1}
     engine = {"flavour": "rtx", "version": "1.7.1.116", "targets": ["sm86", "sm89"], "plugin": plugin}
@@ -34,17 +42,19 @@ def manifest_fields(name: str, plan: bytes) -> dict[str, Any]:
         "variant": "H",
         "task": "deblur",
         "precision": "fp32",
+        "io": io,
         "weights": "untrained",
         "profile": PROFILE,
         "files": {name: {"kind": "plan", "sha256": hashlib.sha256(plan).hexdigest(), "engine": engine}},
     }
 
 
-def write_plan(folder: Path, plan: bytes = PLAN) -> Path:
+def write_plan(folder: Path, plan: bytes | None = None, io: str = "f32-nchw") -> Path:
     """A plan and its manifest, which belong together."""
+    plan = PLANS[io] if plan is None else plan
     path = folder / "net.plan"
     path.write_bytes(plan)
-    path.with_suffix(".json").write_text(json.dumps(manifest_fields(path.name, plan)))
+    path.with_suffix(".json").write_text(json.dumps(manifest_fields(path.name, plan, io)))
     return path
 
 
@@ -72,7 +82,7 @@ class Pictures(ctypes.Structure):
         ("batch", ctypes.c_int64),
         ("height", ctypes.c_int64),
         ("width", ctypes.c_int64),
-        ("dtype", ctypes.c_int32),
+        ("io", ctypes.c_int32),
         ("memory", ctypes.c_int32),
     ]
 
@@ -101,10 +111,12 @@ class Engine:
         self._handle = ctypes.c_void_p()
         self._call("open", os.fsencode(plan), ctypes.byref(chosen), ctypes.byref(self._handle))
 
-    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(B, 3, H, W) float32 in host memory; the same back."""
+    def run(self, image: NDArray[Any]) -> NDArray[Any]:
+        """An array of one of the types and layouts of ``BORDERS``, in host memory; the same back."""
         restored = np.empty_like(image)
-        sizes = (image.shape[0], *image.shape[2:], 0, 0)
+        io, border = next((at, one) for at, one in enumerate(BORDERS.values()) if one.dtype == image.dtype)
+        sides = image.shape[1:3] if border.channels_last else image.shape[2:]
+        sizes = (image.shape[0], *sides, io, 0)
         source, target = Pictures(image.ctypes.data, *sizes), Pictures(restored.ctypes.data, *sizes)
         self._call("run", self._handle, ctypes.byref(source), ctypes.byref(target), None)
         return restored

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cpp_engine import INVALID_ARGUMENT, PROFILE, Build, Engine, EngineError, network, run, shared_build, write_plan
+from serpent.runtime.border import from_border, to_border
 from serpent.runtime.tiling import restore_any_size
 from serpent.shapes import ShapeProfile
 
@@ -44,7 +46,7 @@ def test_the_library_exports_its_interface_alone_and_needs_no_cuda(build: Build)
     assert not {name for name in ("nvinfer", "tensorrt", "cuda") if name in needed.lower()}
 
 
-@pytest.mark.parametrize(
+SIZES = pytest.mark.parametrize(
     ("batch", "height", "width"),
     [
         pytest.param(1, 16, 16, id="unpadded"),
@@ -56,11 +58,48 @@ def test_the_library_exports_its_interface_alone_and_needs_no_cuda(build: Build)
         pytest.param(2, 33, 45, id="two pictures"),
     ],
 )
+
+
+@SIZES
 def test_the_same_bytes_as_the_python_runtime(engine: Engine, batch: int, height: int, width: int) -> None:
     pictures = np.random.default_rng(height * width).random((batch, height, width, 3), dtype=np.float32)
     wanted = restore_any_size(network, pictures, ShapeProfile.from_dict(PROFILE))
     found = engine.run(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
     assert found.tobytes() == np.ascontiguousarray(wanted.transpose(0, 3, 1, 2)).tobytes()
+    engine.close()
+
+
+@SIZES
+@pytest.mark.parametrize("io", ["f16-nchw", "u8-nhwc"])
+def test_other_types_and_layouts_are_padded_and_cropped_as_they_are(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, io: str, batch: int, height: int, width: int
+) -> None:
+    monkeypatch.setenv("SERPENT_ENGINE_ADAPTER", str(build.stand_in))
+    engine = Engine(build.library, write_plan(tmp_path, io=io))
+    random = np.random.default_rng(height * width)
+    image = to_border(random.random((batch, 3, height, width), dtype=np.float32), io)
+    profile = ShapeProfile.from_dict(PROFILE)
+
+    def in_its_types(padded: NDArray[np.float32]) -> NDArray[np.float32]:
+        return from_border(to_border(network(padded), io), io)
+
+    pictures = np.ascontiguousarray(from_border(image, io).transpose(0, 2, 3, 1))
+    wanted = restore_any_size(in_its_types, pictures, profile).transpose(0, 3, 1, 2)
+    found = engine.run(image)
+    assert found.tobytes() == to_border(wanted, io).tobytes()
+    engine.close()
+
+
+def test_what_the_plan_does_not_take_is_told_what_it_takes(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERPENT_ENGINE_ADAPTER", str(build.stand_in))
+    engine = Engine(build.library, write_plan(tmp_path, io="u8-nhwc"))
+    with pytest.raises(EngineError) as refusal:
+        engine.run(np.zeros((1, 3, 16, 16), np.float32))
+    assert refusal.value.message == (
+        f"image.io is 0 (f32-nchw); expected 2 (u8-nhwc), which {tmp_path}/net.plan was exported for (--io)"
+    )
     engine.close()
 
 

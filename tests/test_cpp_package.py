@@ -114,7 +114,12 @@ def test_the_example_restores_a_picture(build: Build, package: Path, tmp_path: P
     # As the Python runtime does it: pad to multiples of 8, one run, crop, round to 8 bits.
     image = pad(levels[None].astype(np.float32) / np.float32(255), 40, 24).transpose(0, 3, 1, 2)
     restored = crop(network(image).transpose(0, 2, 3, 1), 37, 21)[0]
-    assert (np.asarray(Image.open(result)) == np.rint(np.clip(restored, 0, 1) * 255).astype(np.uint8)).all()
+    wanted = np.rint(np.clip(restored, 0, 1) * np.float32(255)).astype(np.uint8)
+    assert (np.asarray(Image.open(result)) == wanted).all()
+
+    (tmp_path / "bytes").mkdir()
+    run(program, write_plan(tmp_path / "bytes", io="u8-nhwc"), picture, result, env=environment)
+    assert (np.asarray(Image.open(result)) == wanted).all()
 
     folder = tmp_path / "folder.png"
     folder.mkdir()

@@ -1,6 +1,7 @@
 // Restores a picture: restore PLAN IN.png OUT.png
 //
-// The plan's manifest lies beside it. The picture is read and written as 8-bit RGB.
+// The plan's manifest lies beside it. The picture is read and written as 8-bit RGB, which a plan exported with
+// --io u8-nhwc takes as it is; for one of f32-nchw it is converted here.
 #include <png.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@ namespace {
 
 struct Picture {
   serpent::PictureSize size;
-  std::vector<float> planes;  // (3, H, W), in [0, 1]
+  std::vector<uint8_t> levels;  // (H, W, 3)
 };
 
 [[noreturn]] void fail(const std::string& path, const png_image& image) {
@@ -32,37 +33,43 @@ Picture read_png(const std::string& path) {
     fail(path, image);
   }
   image.format = PNG_FORMAT_RGB;
-  std::vector<uint8_t> levels(PNG_IMAGE_SIZE(image));
+  Picture picture = {{.height = image.height, .width = image.width}, std::vector<uint8_t>(PNG_IMAGE_SIZE(image))};
   const png_color black = {0, 0, 0};  // behind what is transparent
-  if (!png_image_finish_read(&image, &black, levels.data(), 0, nullptr)) {
+  if (!png_image_finish_read(&image, &black, picture.levels.data(), 0, nullptr)) {
     fail(path, image);
-  }
-  Picture picture = {{.height = image.height, .width = image.width}, {}};
-  picture.planes.resize(picture.size.elements());
-  const std::size_t pixels = picture.planes.size() / 3;
-  for (std::size_t i = 0; i < levels.size(); ++i) {
-    picture.planes[i % 3 * pixels + i / 3] = static_cast<float>(levels[i]) / 255.0F;
   }
   return picture;
 }
 
-void write_png(const std::string& path, const Picture& picture) {
-  const std::size_t pixels = picture.planes.size() / 3;
-  std::vector<uint8_t> levels(picture.planes.size());
-  for (std::size_t i = 0; i < levels.size(); ++i) {
-    const float value = picture.planes[i % 3 * pixels + i / 3];
+void restore(serpent::Engine& engine, const Picture& picture, Picture& restored) {
+  if (engine.info().io == SERPENT_ENGINE_U8_NHWC) {
+    engine.run(picture.levels.data(), restored.levels.data(), picture.size);
+    return;
+  }
+  std::vector<float> planes(picture.levels.size());  // (3, H, W), in [0, 1]
+  std::vector<float> result(planes.size());
+  const auto in_planes = [pixels = planes.size() / 3](std::size_t i) { return i % 3 * pixels + i / 3; };
+  for (std::size_t i = 0; i < planes.size(); ++i) {
+    planes[in_planes(i)] = static_cast<float>(picture.levels[i]) / 255.0F;
+  }
+  engine.run(planes.data(), result.data(), picture.size);
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    const float value = result[in_planes(i)];
     if (!std::isfinite(value)) {
       throw std::runtime_error("the network gave values that are not finite; export it with --precision fp32");
     }
-    levels[i] = static_cast<uint8_t>(std::nearbyint(std::clamp(value, 0.0F, 1.0F) * 255.0F));
+    restored.levels[i] = static_cast<uint8_t>(std::nearbyint(std::clamp(value, 0.0F, 1.0F) * 255.0F));
   }
+}
+
+void write_png(const std::string& path, const Picture& picture) {
   png_image image = {};
   image.version = PNG_IMAGE_VERSION;
   image.width = static_cast<png_uint_32>(picture.size.width);
   image.height = static_cast<png_uint_32>(picture.size.height);
   image.format = PNG_FORMAT_RGB;
   const std::string aside = path + ".part";  // the file appears whole or not at all
-  if (!png_image_write_to_file(&image, aside.c_str(), 0, levels.data(), 0, nullptr)) {
+  if (!png_image_write_to_file(&image, aside.c_str(), 0, picture.levels.data(), 0, nullptr)) {
     std::remove(aside.c_str());
     fail(path, image);
   }
@@ -85,7 +92,7 @@ int main(int count, char** arguments) {
     serpent::Engine engine(arguments[1]);
     const Picture picture = read_png(arguments[2]);
     Picture restored = picture;
-    engine.run(picture.planes.data(), restored.planes.data(), picture.size);
+    restore(engine, picture, restored);
     write_png(arguments[3], restored);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());

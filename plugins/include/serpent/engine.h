@@ -4,9 +4,10 @@
  * TensorRT library is loaded when a plan is opened and must be the one the plan was built with; this library links
  * neither TensorRT nor CUDA. serpent/engine.hpp wraps all of this for C++.
  *
- * Pictures are dense (B, 3, H, W) float arrays: B pictures, planes R, G, B, H rows of W pixels, values in [0, 1]. A
- * picture of any H and W up to the profile's largest is padded as the network needs it (at the bottom and on the
- * right: reflected, then the outermost reflected row or column repeated) and cropped again, on the device.
+ * Pictures are dense arrays of B pictures of H rows of W pixels, in the form that the plan was exported for
+ * (serpent_engine_io). A picture of any H and W up to the profile's largest is padded as the network needs it (at the
+ * bottom and on the right: reflected, then the outermost reflected row or column repeated) and cropped again, on the
+ * device.
  *
  * Every function is safe to call from any thread, throws nothing, ends no process by itself, and reports failure as a
  * status and a message. What a plan does inside TensorRT is another matter. The plan's digest is compared with its
@@ -25,16 +26,15 @@
 #include <stdint.h>
 
 #include "serpent/export.h"
-#include "serpent/scan.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /* Raised whenever a declaration of this header changes meaning. */
-#define SERPENT_ENGINE_ABI_VERSION 1
+#define SERPENT_ENGINE_ABI_VERSION 2
 
-/* The first six are those of serpent_status. */
+/* The first six are those of serpent_status in serpent/scan.h. */
 typedef enum serpent_engine_status {
   SERPENT_ENGINE_OK = 0,
   SERPENT_ENGINE_INVALID_ARGUMENT = 1, /* a value of the caller's; a picture outside the profile */
@@ -71,6 +71,13 @@ typedef struct serpent_engine_options {
   int32_t allow_native_code;
 } serpent_engine_options;
 
+/* What a plan takes and gives, as --io of serpent-export says; nothing is converted outside the plan. */
+typedef enum serpent_engine_io {
+  SERPENT_ENGINE_F32_NCHW = 0, /* (B, 3, H, W) float, planes R, G, B, values in [0, 1]; the result is unclipped */
+  SERPENT_ENGINE_F16_NCHW = 1, /* the same in IEEE half precision */
+  SERPENT_ENGINE_U8_NHWC = 2   /* (B, H, W, 3) bytes, R, G, B of each pixel, 0 to 255; the result is rounded, clamped */
+} serpent_engine_io;
+
 /* Sizes in use: the least, the one tuned for, the largest. */
 typedef struct serpent_engine_range {
   int64_t min;
@@ -91,6 +98,7 @@ typedef struct serpent_engine_info {
   const char* flavour;   /* "rtx" or "trt" */
   const char* version;   /* of the TensorRT in use */
   int32_t device;        /* CUDA's number of the GPU */
+  int32_t io;            /* serpent_engine_io: what a run is given and gives */
 } serpent_engine_info;
 
 typedef enum serpent_engine_memory {
@@ -98,13 +106,13 @@ typedef enum serpent_engine_memory {
   SERPENT_ENGINE_DEVICE = 1 /* CUDA memory of the engine's device */
 } serpent_engine_memory;
 
-/* B pictures somewhere in memory: (B, 3, H, W), dense. */
+/* B pictures somewhere in memory, dense. */
 typedef struct serpent_engine_pictures {
   void* data;
   int64_t batch;
   int64_t height;
   int64_t width;
-  int32_t dtype;  /* serpent_dtype; SERPENT_DTYPE_F32 is the only one taken */
+  int32_t io;     /* serpent_engine_io; the plan's is the only one taken */
   int32_t memory; /* serpent_engine_memory */
 } serpent_engine_pictures;
 
@@ -128,8 +136,8 @@ SERPENT_API void serpent_engine_close(serpent_engine* engine);
 SERPENT_API serpent_engine_status serpent_engine_describe(const serpent_engine* engine, serpent_engine_info* info,
                                                           serpent_engine_error* error);
 
-/* Restores `image` into `restored`, of the same B, H and W; the arrays must not overlap. The result is the network's,
- * unclipped. 1 <= B, H, W <= the profile's largest.
+/* Restores `image` into `restored`, of the same B, H and W; the arrays must not overlap. 1 <= B, H, W <= the profile's
+ * largest.
  *
  * Work is enqueued on the caller's CUDA `stream` (a cudaStream_t of the engine's device; NULL is the default stream).
  * Where both arrays are in device memory the call returns once the work is enqueued, after the last run of its context

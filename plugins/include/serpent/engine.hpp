@@ -2,6 +2,8 @@
 //
 //   serpent::Engine engine("serpent-h-512-fp32.plan");
 //   engine.run(photo.data(), restored.data(), {.height = 480, .width = 640});  // (3, 480, 640) floats on the host
+//
+// A plan exported with --io u8-nhwc takes std::uint8_t instead, (480, 640, 3).
 #pragma once
 
 #include <cstddef>
@@ -39,7 +41,7 @@ struct EngineOptions {
   bool allow_native_code = false;
 };
 
-// Sizes of a run: `batch` pictures of `height` x `width` pixels, dense (batch, 3, height, width) floats.
+// Sizes of a run: `batch` pictures of `height` x `width` pixels, of three values each.
 struct PictureSize {
   int64_t batch = 1;
   int64_t height = 0;
@@ -74,14 +76,20 @@ class Engine {
     return found;
   }
 
-  // Restores `image` into `restored`, both of `size` and in `memory`; see serpent_engine_run for when it returns.
+  // Restores `image` into `restored`, both of `size` and in `memory`; see serpent_engine_run for when it returns. The
+  // type of the pixels says what the plan must take (info().io): float is f32-nchw, std::uint8_t is u8-nhwc, and
+  // std::uint16_t, the bits of half precision, is f16-nchw.
   void run(const float* image, float* restored, const PictureSize& size, Memory memory = Memory::host,
            void* stream = nullptr) {
-    // The C struct serves both directions; nothing writes through the image's pointer.
-    const auto source = pictures(const_cast<float*>(image), size, memory);
-    const auto target = pictures(restored, size, memory);
-    serpent_engine_error error = {};
-    check(serpent_engine_run(handle_.get(), &source, &target, stream, &error), error);
+    run(SERPENT_ENGINE_F32_NCHW, image, restored, size, memory, stream);
+  }
+  void run(const std::uint8_t* image, std::uint8_t* restored, const PictureSize& size, Memory memory = Memory::host,
+           void* stream = nullptr) {
+    run(SERPENT_ENGINE_U8_NHWC, image, restored, size, memory, stream);
+  }
+  void run(const std::uint16_t* image, std::uint16_t* restored, const PictureSize& size, Memory memory = Memory::host,
+           void* stream = nullptr) {
+    run(SERPENT_ENGINE_F16_NCHW, image, restored, size, memory, stream);
   }
 
   serpent_engine* handle() const noexcept { return handle_.get(); }
@@ -93,8 +101,16 @@ class Engine {
     }
   }
 
-  static serpent_engine_pictures pictures(void* data, const PictureSize& size, Memory memory) {
-    return {data, size.batch, size.height, size.width, SERPENT_DTYPE_F32, static_cast<int32_t>(memory)};
+  void run(serpent_engine_io io, const void* image, void* restored, const PictureSize& size, Memory memory,
+           void* stream) {
+    const auto pictures = [&](void* data) {
+      return serpent_engine_pictures{data, size.batch, size.height, size.width, io, static_cast<int32_t>(memory)};
+    };
+    // The C struct serves both directions; nothing writes through the image's pointer.
+    const auto source = pictures(const_cast<void*>(image));
+    const auto target = pictures(restored);
+    serpent_engine_error error = {};
+    check(serpent_engine_run(handle_.get(), &source, &target, stream, &error), error);
   }
 
   struct Close {

@@ -2,6 +2,7 @@
 #include "engine.h"
 #include "failure.h"
 #include "serpent/engine.h"
+#include "serpent/scan.h"
 
 using serpent::engine::fail;
 using serpent::engine::guarded;

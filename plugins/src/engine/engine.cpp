@@ -1,6 +1,7 @@
 #include "engine.h"
 
 #include <algorithm>
+#include <array>
 #include <string_view>
 
 #include "failure.h"
@@ -14,15 +15,27 @@ constexpr const char* kOutput = "restored";
 constexpr int kChannels = 3;
 constexpr const char* kPluginLibrary = "libserpent_trt.so";
 
-std::string text(const Shape& shape) {
-  return "(" + std::to_string(shape.batch) + ", 3, " + std::to_string(shape.height) + ", " +
-         std::to_string(shape.width) + ")";
+std::string text(const std::array<int64_t, SERPENT_ADAPTER_RANK>& sizes) {
+  std::string listed;
+  for (const int64_t size : sizes) {
+    listed += (listed.empty() ? "" : ", ") + std::to_string(size);
+  }
+  return "(" + listed + ")";
+}
+
+std::array<int64_t, SERPENT_ADAPTER_RANK> axes(const Shape& shape, const Border& border) {
+  return border.axes<int64_t>(shape.batch, kChannels, shape.height, shape.width);
 }
 
 std::string text(const serpent_engine_range& range) {
   return range.min == range.max
              ? std::to_string(range.min)
              : std::to_string(range.min) + ":" + std::to_string(range.opt) + ":" + std::to_string(range.max);
+}
+
+std::string io_text(int32_t io) {
+  const auto found = std::find_if(kBorders.begin(), kBorders.end(), [&](const Border& one) { return one.io == io; });
+  return std::to_string(io) + (found != kBorders.end() ? " (" + std::string(found->name) + ")" : "");
 }
 
 Shape shape_of(const serpent_engine_pictures& pictures) { return {pictures.batch, pictures.height, pictures.width}; }
@@ -97,20 +110,21 @@ void Engine::check_tensors() const {
     call(calls.describe_tensor, engine_.get(), index, &tensor);
     listed += (listed.empty() ? "" : ", ") + std::string(tensor.name) + " " + tensor.type;
     const std::string_view name = tensor.is_input != 0 ? kInput : kOutput;
-    expected = expected && tensor.name == name && tensor.type == std::string_view("FLOAT") &&
-               tensor.rank == SERPENT_ADAPTER_RANK;
+    expected =
+        expected && tensor.name == name && tensor.type == manifest_.border->type && tensor.rank == SERPENT_ADAPTER_RANK;
     if (tensor.is_input != 0) {
       input = tensor;
     }
   }
   if (!expected || !input) {
-    fail(SERPENT_ENGINE_UNSUPPORTED, plan_.string() + " has the tensors " + listed + "; this library runs plans with " +
-                                         kInput + " and " + kOutput +
-                                         ", both FLOAT (B, 3, H, W); export it with --io f32-nchw");
+    const Border& border = *manifest_.border;
+    fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " has the tensors " + listed + "; its manifest says " +
+                                        std::string(border.name) + ": " + kInput + " and " + kOutput + ", both " +
+                                        std::string(border.type) + " " + border.layout + "; run serpent-export again");
   }
   // Buffers are sized by the manifest and written by the plan: both must speak of the same sizes.
-  const serpent_engine_range wanted[] = {
-      manifest_.batch, {kChannels, kChannels, kChannels}, manifest_.height, manifest_.width};
+  const auto wanted = manifest_.border->axes<serpent_engine_range>(manifest_.batch, {kChannels, kChannels, kChannels},
+                                                                   manifest_.height, manifest_.width);
   for (int axis = 0; axis < SERPENT_ADAPTER_RANK; ++axis) {
     if (input->min[axis] != wanted[axis].min || input->max[axis] != wanted[axis].max) {
       fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " accepts " + std::to_string(input->min[axis]) + " to " +
@@ -134,6 +148,7 @@ serpent_engine_info Engine::info() const {
       .flavour = manifest_.flavour.c_str(),
       .version = backend_.version.c_str(),
       .device = device_,
+      .io = manifest_.border->io,
   };
 }
 
@@ -158,31 +173,33 @@ void Engine::check_pictures(const serpent_engine_pictures& image, const serpent_
     if (pictures->data == nullptr) {
       fail(SERPENT_ENGINE_INVALID_ARGUMENT, subject + ".data is NULL");
     }
-    if (pictures->dtype != SERPENT_DTYPE_F32) {
-      fail(SERPENT_ENGINE_INVALID_ARGUMENT, subject + ".dtype is " + std::to_string(pictures->dtype) + "; expected " +
-                                                std::to_string(SERPENT_DTYPE_F32) + " (SERPENT_DTYPE_F32)");
+    if (pictures->io != manifest_.border->io) {
+      fail(SERPENT_ENGINE_INVALID_ARGUMENT, subject + ".io is " + io_text(pictures->io) + "; expected " +
+                                                io_text(manifest_.border->io) + ", which " + plan_.string() +
+                                                " was exported for (--io)");
     }
     if (pictures->memory != SERPENT_ENGINE_HOST && pictures->memory != SERPENT_ENGINE_DEVICE) {
       fail(SERPENT_ENGINE_INVALID_ARGUMENT,
            subject + ".memory is " + std::to_string(pictures->memory) + "; expected 0 (host) or 1 (device)");
     }
   }
+  const Border& border = *manifest_.border;
   const Shape shape = shape_of(image);
   if (shape != shape_of(restored)) {
-    fail(SERPENT_ENGINE_INVALID_ARGUMENT,
-         "image has shape " + text(shape) + " and restored " + text(shape_of(restored)) + "; expected equal shapes");
+    fail(SERPENT_ENGINE_INVALID_ARGUMENT, "image has shape " + text(axes(shape, border)) + " and restored " +
+                                              text(axes(shape_of(restored), border)) + "; expected equal shapes");
   }
   const auto fits = [](int64_t size, const serpent_engine_range& range) { return 1 <= size && size <= range.max; };
   if (!fits(shape.batch, manifest_.batch) || !fits(shape.height, manifest_.height) ||
       !fits(shape.width, manifest_.width)) {
     fail(SERPENT_ENGINE_INVALID_ARGUMENT,
-         "image has shape " + text(shape) + ", outside the profile of " + plan_.string() + ": batch " +
+         "image has shape " + text(axes(shape, border)) + ", outside the profile of " + plan_.string() + ": batch " +
              text(manifest_.batch) + ", height " + text(manifest_.height) + ", width " + text(manifest_.width) +
              " (min:opt:max); cut larger pictures into tiles, or export with a larger --res");
   }
   const auto* source = static_cast<const char*>(image.data);
   const auto* target = static_cast<const char*>(restored.data);
-  if (std::less<>()(source, target + shape.bytes()) && std::less<>()(target, source + shape.bytes())) {
+  if (std::less<>()(source, target + shape.bytes(border)) && std::less<>()(target, source + shape.bytes(border))) {
     fail(SERPENT_ENGINE_INVALID_ARGUMENT, "image and restored overlap");
   }
   check_memory(kInput, image);
@@ -215,18 +232,14 @@ void Engine::set_shape(Slot& slot, const Shape& shape) const {
   // A new shape changes what the slot's last run may still be reading.
   call(calls.finish_event, runtime_.get(), slot.done);
   slot.shape = {};  // unknown, should the rest fail
-  const int64_t sizes[SERPENT_ADAPTER_RANK] = {shape.batch, kChannels, shape.height, shape.width};
-  call(calls.set_shape, slot.context, kInput, static_cast<const int64_t*>(sizes));
+  const auto sizes = axes(shape, *manifest_.border);
+  call(calls.set_shape, slot.context, kInput, sizes.data());
   // The plan decides what is written, and the caller's memory or ours is only as large as the image.
-  int64_t found[SERPENT_ADAPTER_RANK] = {};
-  call(calls.get_shape, slot.context, kOutput, static_cast<int64_t*>(found));
-  if (!std::equal(std::begin(sizes), std::end(sizes), std::begin(found))) {
-    std::string listed;
-    for (const int64_t size : found) {
-      listed += (listed.empty() ? "" : ", ") + std::to_string(size);
-    }
-    fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " makes " + kOutput + " of shape (" + listed + ") from " + kInput +
-                                        " of shape " + text(shape) +
+  std::remove_const_t<decltype(sizes)> found = {};
+  call(calls.get_shape, slot.context, kOutput, found.data());
+  if (sizes != found) {
+    fail(SERPENT_ENGINE_MODEL_FILE, plan_.string() + " makes " + kOutput + " of shape " + text(found) + " from " +
+                                        kInput + " of shape " + text(sizes) +
                                         "; expected equal shapes; run serpent-export again");
   }
   slot.shape = shape;
@@ -242,12 +255,12 @@ void Engine::enqueue(Slot& slot, const serpent_engine_pictures& image, const ser
            reinterpret_cast<uintptr_t>(pictures.data) % kAlignment == 0;
   };
   const auto own = [&](Slot::Buffer& buffer) {
-    slot.reserve(buffer, large.bytes());
+    slot.reserve(buffer, large.bytes(*manifest_.border));
     return buffer.data;
   };
-  float* source = usable(image) ? static_cast<float*>(image.data) : own(slot.image);
-  float* target = usable(restored) ? static_cast<float*>(restored.data) : own(slot.restored);
-  const Transfer transfer(calls, runtime_.get(), stream);
+  char* source = usable(image) ? static_cast<char*>(image.data) : own(slot.image);
+  char* target = usable(restored) ? static_cast<char*>(restored.data) : own(slot.restored);
+  const Transfer transfer(calls, runtime_.get(), *manifest_.border, stream);
   if (source != image.data) {
     transfer.load(image, source, large);
   }

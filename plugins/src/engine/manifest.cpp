@@ -1,5 +1,6 @@
 #include "manifest.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -48,6 +49,18 @@ void read_profile(const Json& profile, Manifest& manifest) {
   }
 }
 
+const Border& read_border(const Json& fields) {
+  const Json::Object& members = fields.object("the manifest");
+  const auto io = members.find("io");
+  const std::string name = io != members.end() ? io->second.string("io") : std::string(kBorders.front().name);
+  const auto found =
+      std::find_if(kBorders.begin(), kBorders.end(), [&](const Border& one) { return one.name == name; });
+  if (found == kBorders.end()) {
+    throw JsonError("io is \"" + name + "\", none of f32-nchw, f16-nchw and u8-nhwc");
+  }
+  return *found;
+}
+
 void read_engine(const Json& engine, Manifest& manifest) {
   manifest.flavour = engine.at("flavour").string("engine.flavour");
   manifest.version = engine.at("version").string("engine.version");
@@ -72,6 +85,7 @@ void read_fields(const Json& fields, const std::string& plan, Manifest& manifest
   manifest.precision = fields.at("precision").string("precision");
   manifest.weights = fields.at("weights").string("weights");
   read_profile(fields.at("profile"), manifest);
+  manifest.border = &read_border(fields);
   const Json::Object& files = fields.at("files").object("files");
   const auto entry = files.find(plan);
   if (entry == files.end()) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "border.h"
 #include "serpent/engine.h"
 
 namespace serpent::engine {
@@ -26,6 +27,7 @@ struct Manifest {
   serpent_engine_range height;
   serpent_engine_range width;
   int64_t multiple;
+  const Border* border;              // what the plan takes and gives
   std::string sha256;                // of the plan
   std::string flavour;               // "rtx" or "trt"
   std::string version;               // of TensorRT

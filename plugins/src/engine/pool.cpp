@@ -49,7 +49,7 @@ void Slot::reserve(Buffer& buffer, uint64_t bytes) {
   }
   void* address = nullptr;
   call(calls_.allocate, runtime_, bytes, &address);
-  buffer.data = static_cast<float*>(address);
+  buffer.data = static_cast<char*>(address);
   buffer.bytes = bytes;
 }
 

@@ -22,7 +22,7 @@ class Slot {
   // Device memory for one tensor, kept between runs and never shrunk.
   class Buffer {
    public:
-    float* data = nullptr;
+    char* data = nullptr;
     uint64_t bytes = 0;
   };
 

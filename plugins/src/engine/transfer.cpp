@@ -27,53 +27,56 @@ Shape padded(const Shape& shape, const serpent_engine_info& profile) {
   };
 }
 
-void Transfer::copy(float* target, int64_t target_pitch, const float* source, int64_t source_pitch, int64_t width,
+void Transfer::copy(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t width,
                     int64_t rows, serpent_adapter_direction direction) const {
-  const auto bytes = [](int64_t elements) { return static_cast<uint64_t>(elements) * sizeof(float); };
+  const auto bytes = [&](int64_t pixels) { return static_cast<uint64_t>(pixels * border_.bytes_per_pixel); };
   const serpent_adapter_copy piece = {
       target, source, bytes(target_pitch), bytes(source_pitch), bytes(width), static_cast<uint64_t>(rows), direction};
   call(calls_.copy, runtime_, &piece, stream_);
 }
 
-void Transfer::copy_planes(float* target, const Shape& target_shape, const float* source, const Shape& source_shape,
+void Transfer::copy_planes(char* target, const Shape& target_shape, const char* source, const Shape& source_shape,
                            serpent_adapter_direction direction) const {
-  const int64_t planes = 3 * std::min(target_shape.batch, source_shape.batch);
+  const int64_t planes = border_.planes * std::min(target_shape.batch, source_shape.batch);
   const int64_t height = std::min(target_shape.height, source_shape.height);
   const int64_t width = std::min(target_shape.width, source_shape.width);
   if (target_shape.height == source_shape.height) {
     copy(target, target_shape.width, source, source_shape.width, width, planes * height, direction);
     return;
   }
+  const int64_t target_plane = target_shape.height * target_shape.width * border_.bytes_per_pixel;
+  const int64_t source_plane = source_shape.height * source_shape.width * border_.bytes_per_pixel;
   for (int64_t plane = 0; plane < planes; ++plane) {
-    copy(target + plane * target_shape.height * target_shape.width, target_shape.width,
-         source + plane * source_shape.height * source_shape.width, source_shape.width, width, height, direction);
+    copy(target + plane * target_plane, target_shape.width, source + plane * source_plane, source_shape.width, width,
+         height, direction);
   }
 }
 
-void Transfer::load(const serpent_engine_pictures& image, float* buffer, const Shape& large) const {
+void Transfer::load(const serpent_engine_pictures& image, char* buffer, const Shape& large) const {
   const Shape small = shape_of(image);
+  const auto at = [&](int64_t pixel) { return buffer + pixel * border_.bytes_per_pixel; };
   const auto direction = image.memory == SERPENT_ENGINE_DEVICE ? SERPENT_ADAPTER_ON_DEVICE : SERPENT_ADAPTER_TO_DEVICE;
-  copy_planes(buffer, large, static_cast<const float*>(image.data), small, direction);
-  const int64_t planes = 3 * small.batch;
+  copy_planes(buffer, large, static_cast<const char*>(image.data), small, direction);
+  const int64_t planes = border_.planes * small.batch;
   const int64_t plane = large.height * large.width;
   for (int64_t row = small.height; row < large.height; ++row) {
-    copy(buffer + row * large.width, plane, buffer + reflect_then_edge(row, small.height) * large.width, plane,
-         small.width, planes, SERPENT_ADAPTER_ON_DEVICE);
+    copy(at(row * large.width), plane, at(reflect_then_edge(row, small.height) * large.width), plane, small.width,
+         planes, SERPENT_ADAPTER_ON_DEVICE);
   }
   for (int64_t column = small.width; column < large.width; ++column) {
-    copy(buffer + column, large.width, buffer + reflect_then_edge(column, small.width), large.width, 1,
-         planes * large.height, SERPENT_ADAPTER_ON_DEVICE);
+    copy(at(column), large.width, at(reflect_then_edge(column, small.width)), large.width, 1, planes * large.height,
+         SERPENT_ADAPTER_ON_DEVICE);
   }
   // A batch below the profile's least repeats its last picture; what the network makes of it is dropped.
   for (int64_t picture = small.batch; picture < large.batch; ++picture) {
-    copy(buffer + picture * 3 * plane, plane, buffer + (small.batch - 1) * 3 * plane, plane, plane, 3,
-         SERPENT_ADAPTER_ON_DEVICE);
+    copy(at(picture * border_.planes * plane), plane, at((small.batch - 1) * border_.planes * plane), plane, plane,
+         border_.planes, SERPENT_ADAPTER_ON_DEVICE);
   }
 }
 
-void Transfer::store(const float* buffer, const Shape& large, const serpent_engine_pictures& restored) const {
+void Transfer::store(const char* buffer, const Shape& large, const serpent_engine_pictures& restored) const {
   const auto direction = restored.memory == SERPENT_ENGINE_DEVICE ? SERPENT_ADAPTER_ON_DEVICE : SERPENT_ADAPTER_TO_HOST;
-  copy_planes(static_cast<float*>(restored.data), shape_of(restored), buffer, large, direction);
+  copy_planes(static_cast<char*>(restored.data), shape_of(restored), buffer, large, direction);
 }
 
 }  // namespace serpent::engine

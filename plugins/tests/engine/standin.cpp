@@ -1,4 +1,5 @@
 // The stand-in adapter: serpent_adapter over host memory. See standin.h.
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -33,9 +34,9 @@ struct serpent_adapter_engine {
 
 struct serpent_adapter_context {
   serpent_adapter_engine* engine;
-  int64_t sizes[SERPENT_ADAPTER_RANK] = {};
-  float* image = nullptr;
-  float* restored = nullptr;
+  standin::Sizes sizes = {};
+  void* image = nullptr;
+  void* restored = nullptr;
   std::atomic<bool> running = false;
   std::atomic<int> unfinished = 0;  // running, or waiting for their turn
 };
@@ -189,7 +190,7 @@ serpent_engine_status set_shape(serpent_adapter_context* context, const char* na
         }
       }
     }
-    std::memcpy(context->sizes, sizes, sizeof(context->sizes));
+    std::copy_n(sizes, SERPENT_ADAPTER_RANK, context->sizes.begin());
   });
 }
 
@@ -205,7 +206,7 @@ int64_t growth(const serpent_adapter_context& context, const std::string& name) 
 serpent_engine_status get_shape(serpent_adapter_context* context, const char* name, int64_t* sizes,
                                 serpent_engine_error* error) {
   return run("get_shape", error, [&] {
-    std::memcpy(sizes, context->sizes, sizeof(context->sizes));
+    std::copy_n(context->sizes.begin(), SERPENT_ADAPTER_RANK, sizes);
     sizes[2] *= growth(*context, name);
   });
 }
@@ -216,34 +217,34 @@ serpent_engine_status set_address(serpent_adapter_context* context, const char* 
     if (reinterpret_cast<uintptr_t>(address) % 256 != 0) {
       fail(SERPENT_ENGINE_TENSORRT, "the stand-in refuses an address that is not aligned to 256 bytes");
     }
-    (std::string(tensor) == "image" ? context->image : context->restored) = static_cast<float*>(address);
+    (std::string(tensor) == "image" ? context->image : context->restored) = address;
   });
 }
 
 serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, serpent_engine_error* error) {
   return run("enqueue", error, [&] {
-    const int64_t* sizes = context->sizes;
-    const auto bytes = static_cast<std::size_t>(sizes[0] * sizes[1] * sizes[2] * sizes[3]) * sizeof(float);
+    const std::string& type = context->engine->tensors.at(0).type;
+    const std::size_t bytes = standin::elements(context->sizes) * standin::element_bytes(type);
     if (!device().memory.holds(context->image, bytes) || !device().memory.holds(context->restored, bytes)) {
       fail(SERPENT_ENGINE_TENSORRT, "the stand-in's tensors are not in device memory of their size");
     }
     ++context->unfinished;
-    device().stream(stream).push([context, image = context->image, restored = context->restored,
-                                  shape = std::vector<int64_t>(sizes, sizes + SERPENT_ADAPTER_RANK)] {
-      Controls& shared = controls();
-      if (context->running.exchange(true)) {
-        ++shared.collisions;
-      }
-      const int now = ++shared.running;
-      int most = shared.most;
-      while (now > most && !shared.most.compare_exchange_weak(most, now)) {
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
-      standin::compute(image, restored, shape.data());
-      --shared.running;
-      context->running = false;
-      --context->unfinished;
-    });
+    device().stream(stream).push(
+        [context, type, image = context->image, restored = context->restored, sizes = context->sizes] {
+          Controls& shared = controls();
+          if (context->running.exchange(true)) {
+            ++shared.collisions;
+          }
+          const int now = ++shared.running;
+          int most = shared.most;
+          while (now > most && !shared.most.compare_exchange_weak(most, now)) {
+          }
+          std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
+          standin::run_network(type, image, restored, sizes);
+          --shared.running;
+          context->running = false;
+          --context->unfinished;
+        });
   });
 }
 

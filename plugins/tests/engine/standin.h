@@ -4,6 +4,7 @@
 //   serpent-standin 1
 //   input image FLOAT 1 3 8 8 2 3 64 64      (least B 3 H W, then largest)
 //   output restored FLOAT                    (and a number: its height is that many times the image's)
+// HALF instead of FLOAT is half precision; UINT8 is 8 bits in sizes of the order B H W 3.
 // Running it computes, on the padded picture x (B, 3, H, W) in f32,
 //   y[b,c,i,j] = x[b,c,i,j] / 2 + x[b,c,H-1-i,j] / 4 + x[b,c,i,W-1-j] / 4 + x[B-1-b,c,i,j] / 8
 // from left to right, so that every padded row, column and picture shows in the result.

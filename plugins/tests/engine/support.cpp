@@ -54,9 +54,11 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-std::string manifest_text(const std::string& file, const std::string& plan) {
+std::string manifest_text(const std::string& file, const std::string& plan, const std::string& io) {
   return R"({"format": "serpent-manifest", "format_version": 1, "variant": "H", "task": "deblur", "precision": "fp16",
- "weights": "untrained", "profile": {"batch": [1, 1, 2], "height": [16, 32, 64], "width": [16, 32, 48], "multiple": 8},
+ "io": ")" +
+         io +
+         R"(", "weights": "untrained", "profile": {"batch": [1, 1, 2], "height": [16, 32, 64], "width": [16, 32, 48], "multiple": 8},
  "files": {")" +
          file + R"(": {"kind": "plan", "bytes": 1, "sha256": ")" + serpent::engine::sha256(plan.data(), plan.size()) +
          R"(",
@@ -64,10 +66,10 @@ std::string manifest_text(const std::string& file, const std::string& plan) {
    "plugin": {"name": "SelectiveScan2D", "version": "1", "namespace": "serpent", "schema": 1}}}}})";
 }
 
-std::filesystem::path write_plan(const Folder& folder, const std::string& plan) {
+std::filesystem::path write_plan(const Folder& folder, const std::string& plan, const std::string& io) {
   const std::filesystem::path path = folder / "net.plan";
   write_text(path, plan);
-  write_text(folder / "net.json", manifest_text("net.plan", plan));
+  write_text(folder / "net.json", manifest_text("net.plan", plan, io));
   return path;
 }
 

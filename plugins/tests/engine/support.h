@@ -46,10 +46,11 @@ inline const std::string kPlan =
 void write_text(const std::filesystem::path& path, const std::string& text);
 
 // The manifest of `plan`, as serpent-export writes it where the runtime looks.
-std::string manifest_text(const std::string& file, const std::string& plan);
+std::string manifest_text(const std::string& file, const std::string& plan, const std::string& io = "f32-nchw");
 
 // Writes both and returns the plan's path.
-std::filesystem::path write_plan(const Folder& folder, const std::string& plan = kPlan);
+std::filesystem::path write_plan(const Folder& folder, const std::string& plan = kPlan,
+                                 const std::string& io = "f32-nchw");
 
 // A picture of distinct values, (B, 3, H, W).
 std::vector<float> make_pictures(const serpent::PictureSize& size, unsigned seed = 1);

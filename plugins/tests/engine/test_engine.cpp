@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <thread>
 
 #include "standin.h"
@@ -84,6 +85,28 @@ void test_device_memory(const Folder& folder) {
         CHECK(standin::allocations() == before);  // used where they are
       }
     }
+  }
+}
+
+// Bytes, of pixels of three, where they lie: unpadded and aligned they are used in place.
+void test_bytes_in_device_memory(const Folder& folder) {
+  const std::string plan = "serpent-standin 1\ninput image UINT8 1 16 16 3 2 64 48 3\noutput restored UINT8\n";
+  Engine engine(test::write_plan(folder, plan, "u8-nhwc"));
+  CHECK(engine.info().io == SERPENT_ENGINE_U8_NHWC);
+  for (const PictureSize& size : {PictureSize{1, 32, 48}, PictureSize{2, 21, 19}}) {
+    std::vector<std::uint8_t> image(size.elements());
+    std::iota(image.begin(), image.end(), std::uint8_t{1});
+    std::vector<std::uint8_t> wanted(image.size());
+    engine.run(image.data(), wanted.data(), size);
+    auto* source = static_cast<std::uint8_t*>(standin::allocate(image.size()));
+    auto* target = static_cast<std::uint8_t*>(standin::allocate(image.size()));
+    std::copy(image.begin(), image.end(), source);
+    int stream = 0;
+    engine.run(source, target, size, Memory::device, &stream);
+    standin::finish(&stream);
+    CHECK(std::equal(wanted.begin(), wanted.end(), target));
+    standin::release(source);
+    standin::release(target);
   }
 }
 
@@ -250,8 +273,8 @@ void test_closing_turns_waiting_runs_away(const Folder& folder) {
   std::thread running = busy_run(*engine, image, size, &stream);
   std::thread waiting([&image, size, handle = engine->handle()] {
     std::vector<float> restored(size.elements());
-    const serpent_engine_pictures source = {image.data(), 1, 16, 16, SERPENT_DTYPE_F32, SERPENT_ENGINE_HOST};
-    const serpent_engine_pictures target = {restored.data(), 1, 16, 16, SERPENT_DTYPE_F32, SERPENT_ENGINE_HOST};
+    const serpent_engine_pictures source = {image.data(), 1, 16, 16, SERPENT_ENGINE_F32_NCHW, SERPENT_ENGINE_HOST};
+    const serpent_engine_pictures target = {restored.data(), 1, 16, 16, SERPENT_ENGINE_F32_NCHW, SERPENT_ENGINE_HOST};
     serpent_engine_error error = {};
     CHECK(serpent_engine_run(handle, &source, &target, nullptr, &error) == SERPENT_ENGINE_INVALID_ARGUMENT);
     CHECK(std::strstr(error.message, "closed") != nullptr);
@@ -369,6 +392,7 @@ int main(int, char** arguments) {
     test_description(folder);
     test_sizes(folder);
     test_device_memory(folder);
+    test_bytes_in_device_memory(folder);
     test_streams_take_turns(folder);
     test_a_new_size_waits_for_the_run_before(folder);
     test_contexts_are_made_beside_each_other(folder);

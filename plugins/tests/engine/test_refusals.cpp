@@ -44,6 +44,8 @@ void test_manifests(const Folder& folder) {
       {"[16, 32, 64]", "[16, 32, 99999999999999999999]", "height is no integer"},
       {"[16, 32, 64]", "[16, 32, 4611686018427387904]", "more than 2^40 pixels"},
       {"\"multiple\": 8", "\"multiple\": 0", "profile.multiple is 0"},
+      {"\"io\": \"f32-nchw\"", "\"io\": \"u8-nchw\"", "io is \"u8-nchw\", none of f32-nchw, f16-nchw and u8-nhwc"},
+      {"\"io\": \"f32-nchw\"", "\"io\": 8", "io is no string"},
       {"\"multiple\": 8", "\"multiple\": 7", "no multiple of 7"},
       {"net.plan", "other.plan", "it lists other.plan, not net.plan"},
       {"\"flavour\": \"rtx\"", "\"flavour\": \"abc\"", "neither rtx nor trt"},
@@ -86,10 +88,12 @@ void test_plans(const Folder& folder) {
   };
   foreign("ftrt and other bytes", SERPENT_ENGINE_TENSORRT, "cannot load the plan");
   foreign("", SERPENT_ENGINE_TENSORRT, "cannot load the plan");
-  foreign(replaced(kPlan, "image FLOAT", "image HALF"), SERPENT_ENGINE_UNSUPPORTED, "image HALF, restored FLOAT");
-  foreign(replaced(kPlan, "image", "picture"), SERPENT_ENGINE_UNSUPPORTED, "picture FLOAT");
-  foreign(kPlan + "output more FLOAT\n", SERPENT_ENGINE_UNSUPPORTED, "more FLOAT");
-  foreign("serpent-standin 1\n", SERPENT_ENGINE_UNSUPPORTED, "has the tensors ");
+  foreign(replaced(kPlan, "image FLOAT", "image HALF"), SERPENT_ENGINE_MODEL_FILE,
+          "has the tensors image HALF, restored FLOAT; its manifest says f32-nchw: image and restored, both FLOAT "
+          "(B, 3, H, W)");
+  foreign(replaced(kPlan, "image", "picture"), SERPENT_ENGINE_MODEL_FILE, "picture FLOAT");
+  foreign(kPlan + "output more FLOAT\n", SERPENT_ENGINE_MODEL_FILE, "more FLOAT");
+  foreign("serpent-standin 1\n", SERPENT_ENGINE_MODEL_FILE, "has the tensors ");
   foreign(replaced(kPlan, "64 48", "64 56"), SERPENT_ENGINE_MODEL_FILE, "accepts 16 to 56 on axis 3");
   foreign(replaced(kPlan, "1 3 16", "1 4 16"), SERPENT_ENGINE_MODEL_FILE, "accepts 4 to 3 on axis 1");
 }
@@ -251,11 +255,12 @@ void test_the_c_interface(const Folder& folder) {
   CHECK(serpent_engine_describe(nullptr, nullptr, nullptr) == SERPENT_ENGINE_INVALID_ARGUMENT);
   std::vector<float> image(768);
   std::vector<float> restored(768);
-  serpent_engine_pictures source = {image.data(), 1, 16, 16, SERPENT_DTYPE_F16, SERPENT_ENGINE_HOST};
-  serpent_engine_pictures target = {restored.data(), 1, 16, 16, SERPENT_DTYPE_F32, SERPENT_ENGINE_HOST};
+  serpent_engine_pictures source = {image.data(), 1, 16, 16, SERPENT_ENGINE_U8_NHWC, SERPENT_ENGINE_HOST};
+  serpent_engine_pictures target = {restored.data(), 1, 16, 16, SERPENT_ENGINE_F32_NCHW, SERPENT_ENGINE_HOST};
   CHECK(serpent_engine_run(engine, &source, &target, nullptr, &error) == SERPENT_ENGINE_INVALID_ARGUMENT);
-  CHECK(std::string(error.message) == "image.dtype is 2; expected 0 (SERPENT_DTYPE_F32)");
-  source.dtype = SERPENT_DTYPE_F32;
+  CHECK(std::string(error.message) ==
+        "image.io is 2 (u8-nhwc); expected 0 (f32-nchw), which " + plan + " was exported for (--io)");
+  source.io = SERPENT_ENGINE_F32_NCHW;
   target.height = 15;
   CHECK(serpent_engine_run(engine, &source, &target, nullptr, &error) == SERPENT_ENGINE_INVALID_ARGUMENT);
   CHECK(std::string(error.message) ==
