@@ -5,7 +5,7 @@
 Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
 build/gpu, runs tests/gpu and the test of the ptxas report, the TensorRT plugin's harness where TensorRT's headers are,
 then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
-Tests that were left out are counted at the end, by reason: those of plans over CUDA memory need cuda.bindings, too.
+Tests that were left out are counted at the end, by reason: those of plans over CUDA memory need numpy and cuda-python.
 Exit status: 0 all that ran passed, 1 a step failed, 2 something is missing here.
 """
 
@@ -216,7 +216,7 @@ def read_report(report: Path) -> dict[str, Any]:
     """Counts, and by name what failed and what was skipped with the reason, from pytest's XML."""
     cases = list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314 (our own file)
     failed = {name_of(case) for case in cases if case.find("failure") is not None or case.find("error") is not None}
-    skipped = {name_of(case): str(mark.get("message")) for case in cases if (mark := case.find("skipped")) is not None}
+    skipped = {name_of(case): reason_of(mark) for case in cases if (mark := case.find("skipped")) is not None}
     return {
         "passed": len(cases) - len(failed) - len(skipped),
         "failed": len(failed),
@@ -227,8 +227,14 @@ def read_report(report: Path) -> dict[str, Any]:
 
 
 def name_of(case: ET.Element) -> str:
-    """Module and test of one entry of pytest's XML."""
-    return f"{case.get('classname')}::{case.get('name')}"
+    """Module and test of one entry of pytest's XML; a module alone where all of it was left out."""
+    return "::".join(filter(None, (case.get("classname"), case.get("name"))))
+
+
+def reason_of(mark: ET.Element) -> str:
+    """Why a test was left out; of a whole module pytest says it in the text alone."""
+    of_module = re.search(r"'Skipped: (.*)'\)$", mark.text or "")
+    return of_module[1] if of_module else str(mark.get("message"))
 
 
 def benchmark(record: Record, seconds: float) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,8 @@ REPORT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="tests.gpu.test_b" name="test_four"/>
 <testcase classname="tests.gpu.test_b" name="test_five"><skipped message="cuda.bindings is not installed"/></testcase>
 <testcase classname="tests.gpu.test_b" name="test_six"><skipped message="cuda.bindings is not installed"/></testcase>
+<testcase classname="" name="tests.gpu.test_c"><skipped message="collection skipped"
+>('tests/gpu/test_c.py', 9, 'Skipped: plans need numpy')</skipped></testcase>
 </testsuite></testsuites>
 """
 
@@ -115,18 +119,36 @@ def test_everything_that_was_found_is_written(
     assert {key: record["tests"][key] for key in ("passed", "failed", "skipped")} == {
         "passed": 2,
         "failed": 1,
-        "skipped": 3,
+        "skipped": 4,
     }
     assert record["tests"]["failures"] == ["tests.gpu.test_a::test_two[f16]"]
     assert record["tests"]["skips"] == {
         "tests.gpu.test_a::test_three": "no sanitizer",
         "tests.gpu.test_b::test_five": "cuda.bindings is not installed",
         "tests.gpu.test_b::test_six": "cuda.bindings is not installed",
+        "tests.gpu.test_c": "plans need numpy",
     }
     said = capsys.readouterr().out.splitlines()
     assert "gpu-check: tests left out: 1, no sanitizer" in said
     assert "gpu-check: tests left out: 2, cuda.bindings is not installed" in said
     assert "-DCMAKE_CUDA_ARCHITECTURES=90-real" in commands[0]
+
+
+def test_the_tests_of_the_scan_need_nothing_but_torch_and_pytest() -> None:
+    """A file that needs more must not keep the others from being collected."""
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(["numpy", "safetensors", "PIL", "pyvips", "click", "rich", "onnx", "hypothesis"]))
+import pytest
+sys.exit(pytest.main(["-q", "--collect-only", "-p", "no:cacheprovider", "-k", "require", "tests/gpu"]))
+"""
+    root = SCRIPT.parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, env=environment)
+    assert run.returncode == 0, run.stdout
+    collected = set(re.findall(r"^tests/gpu/(\w+)\.py::", run.stdout, re.MULTILINE))
+    assert collected == {path.stem for path in (root / "tests" / "gpu").glob("test_scan_*.py")}
+    assert run.stdout.count("plans need numpy") == 2
 
 
 @pytest.mark.parametrize("failing", ["tests", "plugin", "benchmark"])

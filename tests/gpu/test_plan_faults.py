@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("numpy", reason="plans need numpy, which is not installed")
+
 from serpent.errors import EngineError
 from serpent.runtime.tensorrt_runner import PlanRunner
 from serpent.shapes import Range, ShapeProfile

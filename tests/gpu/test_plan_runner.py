@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("numpy", reason="plans need numpy, which is not installed")
+
+import numpy as np
 
 from serpent.errors import ArgumentError, EngineError, ModelFileError, SerpentError
 from serpent.runtime.device_tensor import DeviceTensor
@@ -22,8 +26,7 @@ from standin_device import HostDevice
 from standin_plan import StandInEngine, agrees, picture
 
 PROFILE = ShapeProfile(Range(1, 1, 2), Range(8, 16, 64), Range(8, 16, 64), 8)
-SIZE = 4 * 3 * 16 * 16
-"""Bytes of a picture of 16x16."""
+SIZE = 4 * 3 * 16 * 16  # bytes of a picture of 16x16
 Opener = Callable[..., PlanRunner]
 
 
@@ -85,8 +88,6 @@ def part(memory: DeviceTensor, offset: int) -> DeviceTensor:
 
 
 def _bytes_at(address: int, size: int) -> Any:
-    import ctypes
-
     return (ctypes.c_char * size).from_address(address)
 
 
