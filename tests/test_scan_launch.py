@@ -107,6 +107,24 @@ def test_the_backward_pass_gets_workspace_stream_and_device(library: StandIn) ->
     assert all(torch.equal(ours, truth) for ours, truth in zip(gradients, expected, strict=True))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_on_the_cpu_both_passes_get_the_threads_of_torch(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    given = []
+
+    class Remembering:
+        def scan_cpu(self, *arguments: Any) -> None:
+            given.append(arguments[-1])
+
+        scan_backward_cpu = scan_cpu
+
+    monkeypatch.setattr(native, "library", Remembering)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    inputs = arguments(SIZES, torch.float32)
+    launch.scan(inputs)
+    launch.scan_backward(inputs[0], inputs)
+    assert given == [threads, threads]
+
+
 def test_a_library_without_cuda_kernels_says_what_to_do(library: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "has_cuda", False)
     with pytest.raises(NativeLibraryError, match="was built without CUDA kernels") as refusal:
