@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-# Whatever the machine: the C interface, the CPU kernel's lanes, the choice of CUDA kernels, the engine library.
-ALWAYS = {"scan", "backward", "variants", "engine_engine", "engine_refusals", "engine_parts"} | {
+# Whatever the machine: the C interface, its memory, the CPU kernel's lanes, the choice of CUDA kernels, the engine.
+ALWAYS = {"scan", "backward", "allocations", "variants", "engine_engine", "engine_refusals", "engine_parts"} | {
     f"lanes_{form}" for form in ("16_bytes", "64_bytes", "64_bytes_scaled", "arrays")
 }
 
