@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,12 +68,18 @@ class Block(torch.nn.Module):
         return scan(x * 2, *rest) + x
 
 
-def compilers() -> list[str]:
-    """Inductor writes GPU kernels in Triton, which is a package of its own."""
-    return ["aot_eager", "inductor"] if importlib.util.find_spec("triton") else ["aot_eager"]
+def missing_for_inductor() -> str:
+    """Inductor writes GPU kernels in Triton, a package of its own, and both compile C for this Python."""
+    if importlib.util.find_spec("triton") is None:
+        return "torch.compile's inductor needs Triton, which is not installed"
+    headers = Path(sysconfig.get_path("include"))
+    return "" if (headers / "Python.h").is_file() else f"torch.compile's inductor needs Python.h, which {headers} lacks"
 
 
-@pytest.mark.parametrize("backend", compilers())
+needs_inductor = pytest.mark.skipif(bool(missing_for_inductor()), reason=missing_for_inductor())
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_inductor)])
 def test_compiled_programs_give_what_eager_ones_give(device: torch.device, backend: str) -> None:
     inputs = made(Sizes(), torch.float32, device)
     grad_y = torch.randn_like(inputs[0])
