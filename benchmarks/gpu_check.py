@@ -3,8 +3,8 @@
     python3 benchmarks/gpu_check.py            (make gpu-check)
 
 Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
-build/gpu, runs tests/gpu and the test of the ptxas report, the TensorRT plugin's harness where TensorRT's headers are,
-then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
+build/gpu, runs tests/gpu and the test of the ptxas report, the C++ runtime over CUDA memory, the TensorRT plugin's
+harness where TensorRT's headers are, then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
 Tests that were left out are counted at the end, by reason: those of plans over CUDA memory need numpy and cuda-python.
 Exit status: 0 all that ran passed, 1 a step failed, 2 something is missing here.
 """
@@ -34,6 +34,8 @@ BUILD = ROOT / "build" / "gpu"
 LIBRARY = BUILD / "plugins" / "libserpent.so"
 PLUGIN = BUILD / "plugins" / "libserpent_trt.so"
 HARNESS = BUILD / "plugins" / "tests" / "tensorrt" / "plugin_harness"
+ENGINE_TESTS = [BUILD / "plugins" / "tests" / "engine" / f"test_engine_{name}_cuda" for name in ("engine", "refusals")]
+ENGINE_STAND_IN = BUILD / "plugins" / "libserpent_engine_standin_cuda.so"
 RESULTS = ROOT / "benchmarks" / "results"
 
 BUDGET_S = 460.0
@@ -71,6 +73,7 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     build: dict[str, Any] = field(default_factory=dict)
     tests: dict[str, Any] = field(default_factory=dict)
+    engine: str = "not run"
     plugin: str = "not run"
     benchmark: Any = None
     problems: list[str] = field(default_factory=list)
@@ -95,6 +98,7 @@ def main() -> int:
         return 2
     if not record.problems:
         step("tests", record, lambda given: test(given, left()))
+        step("engine", record, lambda given: engine(given, left))
         step("plugin", record, lambda given: plugin(given, left()))
         step("benchmark", record, lambda given: benchmark(given, left() + BENCHMARK_S))
     record.seconds["total"] = round(time.monotonic() - start, 1)
@@ -102,6 +106,7 @@ def main() -> int:
     for problem in record.problems:
         print(f"gpu-check: {problem}", file=sys.stderr)
     tests = record.tests
+    print(f"gpu-check: C++ runtime over CUDA memory: {record.engine}")
     print(f"gpu-check: TensorRT plugin: {record.plugin}")
     counts = f"{tests.get('passed', 0)} passed, {tests.get('failed', 0)} failed, {tests.get('skipped', 0)} skipped"
     for reason, count in Counter(tests.get("skips", {}).values()).items():
@@ -170,11 +175,16 @@ def build(record: Record, left: Callable[[], float]) -> None:
         said = " ".join(configured.stderr.split())
         reason = re.search(r"CUDA kernels: not built, (.*?CUDACXX)", said)
         raise MissingError(f"no usable nvcc: {reason.group(1)}" if reason else f"cmake failed: {said}")
-    compiled = run(["cmake", "--build", str(BUILD), "--parallel", str(os.cpu_count() or 1)], left())
+    compiled = run(["cmake", "--build", str(BUILD), "--parallel", jobs()], left())
     record.versions["nvcc"] = first_number(cached("SERPENT_CUDA_STATE"))
     record.build = {"architectures": architecture, "library_bytes": LIBRARY.stat().st_size if LIBRARY.is_file() else 0}
     if compiled.returncode != 0:
         record.problems.append("the build failed")
+
+
+def jobs() -> str:
+    """How many files to compile at once."""
+    return str(os.cpu_count() or 1)
 
 
 def cached(name: str) -> str:
@@ -195,6 +205,18 @@ def test(record: Record, seconds: float) -> None:
         record.tests = read_report(report)
     if finished.returncode != 0:
         record.problems.append(f"the tests failed (pytest ended with {finished.returncode})")
+
+
+def engine(record: Record, left: Callable[[], float]) -> None:
+    """The C++ runtime's own tests with CUDA's memory, streams and events, over a stand-in for TensorRT alone."""
+    built = run(["cmake", "--build", str(BUILD), "--target", "engine_over_cuda", "--parallel", jobs()], left())
+    failed = ["the build"] if built.returncode != 0 else []
+    for program in ENGINE_TESTS if not failed else []:
+        finished = run([str(program), str(ENGINE_STAND_IN)], left())
+        failed += [program.name] if finished.returncode != 0 else []
+    record.engine = f"failed: {', '.join(failed)}" if failed else "all checks passed"
+    if failed:
+        record.problems.append(f"the tests of the C++ engine failed: {', '.join(failed)}")
 
 
 def plugin(record: Record, seconds: float) -> None:

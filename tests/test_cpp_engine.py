@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,19 @@ def test_program(build: Build, program: str) -> None:
     build.target(program)
     (path,) = build.folder.rglob(program)
     result = subprocess.run([path, build.stand_in], capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout) == (0, "all checks passed\n"), result.stderr
+
+
+@pytest.mark.parametrize("program", ["test_engine_engine_cuda", "test_engine_refusals_cuda"])
+def test_program_over_a_cuda_driver_that_needs_no_gpu(build: Build, program: str) -> None:
+    if not build.has_target(program):
+        pytest.skip("no headers of CUDA on this machine; pip install '.[cuda-build]' brings them")
+    for target in (program, "serpent_fake_cuda"):
+        build.target(target)
+    (path,) = build.folder.rglob(program)
+    environment = os.environ | {"LD_LIBRARY_PATH": str(build.folder / "fake_cuda")}
+    stand_in = build.folder / "plugins" / "libserpent_engine_standin_cuda.so"
+    result = subprocess.run([path, stand_in], capture_output=True, text=True, timeout=300, env=environment)
     assert (result.returncode, result.stdout) == (0, "all checks passed\n"), result.stderr
 
 

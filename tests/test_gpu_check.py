@@ -75,6 +75,11 @@ class Machine:
             return subprocess.CompletedProcess(command, int(self._failing == "plugin"), said, "")
         elif "plugin_harness" in command:
             stage = "harness"
+        elif "engine_over_cuda" in command:
+            stage = "programs"
+        elif Path(command[0]) in self._script.ENGINE_TESTS:
+            assert command[1] == str(self._script.ENGINE_STAND_IN)
+            stage = Path(command[0]).name
         elif "benchmarks/bench_scan.py" in command:
             stage = "benchmark"
             assert variables == {"CUDACXX": "/wheel/bin/nvcc"}
@@ -114,7 +119,8 @@ def test_everything_that_was_found_is_written(
     assert record["versions"] == {"torch": "2.13.0", "nvcc": "13.0.88"}
     assert record["build"] == {"architectures": "90-real", "library_bytes": 4}
     assert record["benchmark"] == {"rows": [1, 2]}
-    assert set(record["seconds"]) == {"build", "tests", "plugin", "benchmark", "total"}
+    assert set(record["seconds"]) == {"build", "tests", "engine", "plugin", "benchmark", "total"}
+    assert record["engine"] == "all checks passed"
     assert record["plugin"] == "plugin harness: 36 scans, 0 wrong (built with the headers of 10.16.0 and 11.1.0)"
     assert {key: record["tests"][key] for key in ("passed", "failed", "skipped")} == {
         "passed": 2,
@@ -157,8 +163,19 @@ def test_a_failed_step_is_written_and_fails_the_whole(
 ) -> None:
     status, (record,), commands = outcome(script, monkeypatch, failing)
     assert status == 1
-    assert len(commands) == 6
+    assert len(commands) == 9
     assert [failing in problem for problem in record["problems"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("failing", "named"), [("programs", "the build"), ("test_engine_refusals_cuda", "test_engine_refusals_cuda")]
+)
+def test_failures_of_the_engine_are_named(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str, named: str
+) -> None:
+    status, (record,), _ = outcome(script, monkeypatch, failing)
+    assert (status, record["engine"]) == (1, f"failed: {named}")
+    assert record["problems"] == [f"the tests of the C++ engine failed: {named}"]
 
 
 def test_a_harness_that_does_not_compile_fails_the_whole(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

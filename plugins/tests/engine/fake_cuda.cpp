@@ -7,14 +7,18 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 
 namespace {
 
+std::mutex mutex;  // of the allocations
 std::map<CUdeviceptr, std::size_t> allocations;
 constexpr int kMaxPitch = 100;  // 2^31 - 1 in truth: here small pictures have planes, and even rows, beyond it
-int contexts = 0;               // pushed and not popped: calls that need a context find out where there is none
+thread_local int contexts = 0;  // pushed and not popped: calls that need a context find out where there is none
+int context = 0;                // what a context's handle points at
 
 bool on_device(CUdeviceptr address) {
+  const std::lock_guard lock(mutex);
   const auto next = allocations.upper_bound(address);
   return next != allocations.begin() && address < std::prev(next)->first + std::prev(next)->second;
 }
@@ -59,8 +63,8 @@ FAKE cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
       return CUDA_ERROR_INVALID_VALUE;
   }
 }
-FAKE cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
-  *context = reinterpret_cast<CUcontext>(&contexts);
+FAKE cuDevicePrimaryCtxRetain(CUcontext* found, CUdevice) {
+  *found = reinterpret_cast<CUcontext>(&context);
   return CUDA_SUCCESS;
 }
 FAKE cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
@@ -74,11 +78,15 @@ FAKE cuCtxPopCurrent(CUcontext*) {
 }
 FAKE cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   *address = reinterpret_cast<CUdeviceptr>(std::aligned_alloc(256, (bytes + 255) / 256 * 256));
+  const std::lock_guard lock(mutex);
   allocations[*address] = bytes;
   return with_context();
 }
 FAKE cuMemFree(CUdeviceptr address) {
-  allocations.erase(address);
+  {
+    const std::lock_guard lock(mutex);
+    allocations.erase(address);
+  }
   std::free(reinterpret_cast<void*>(address));
   return with_context();
 }
@@ -107,7 +115,7 @@ FAKE cuMemcpy2DAsync(const CUDA_MEMCPY2D* copy, CUstream) {
   return with_context();
 }
 FAKE cuEventCreate(CUevent* event, unsigned int) {
-  *event = reinterpret_cast<CUevent>(&contexts);
+  *event = reinterpret_cast<CUevent>(&context);
   return with_context();
 }
 FAKE cuEventDestroy(CUevent) { return with_context(); }
@@ -115,5 +123,23 @@ FAKE cuEventRecord(CUevent, CUstream) { return with_context(); }
 FAKE cuEventSynchronize(CUevent) { return with_context(); }
 FAKE cuStreamWaitEvent(CUstream, CUevent, unsigned int) { return with_context(); }
 FAKE cuStreamSynchronize(CUstream) { return with_context(); }
+
+// What the stand-in asks of it beyond the adapters.
+FAKE cuMemsetD8(CUdeviceptr address, unsigned char value, size_t bytes) {
+  std::memset(reinterpret_cast<void*>(address), value, bytes);
+  return with_context();
+}
+FAKE cuMemHostAlloc(void** address, size_t bytes, unsigned int) {
+  *address = std::malloc(bytes);
+  return with_context();
+}
+FAKE cuStreamCreate(CUstream* stream, unsigned int) {
+  *stream = reinterpret_cast<CUstream>(&context);
+  return with_context();
+}
+FAKE cuLaunchHostFunc(CUstream, CUhostFn task, void* given) {
+  task(given);
+  return with_context();
+}
 
 }  // extern "C"

@@ -1,22 +1,24 @@
-// The stand-in adapter: serpent_adapter over host memory. See standin.h.
+// The stand-in adapter: TensorRT's half, over one GPU or another (standin_gpu.h). See standin.h.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <sstream>
+#include <thread>
 
 #include "../../src/engine/adapter.h"
 #include "../../src/engine/failure.h"
 #include "network.h"
 #include "standin_controls.h"
-#include "standin_device.h"
+#include "standin_gpu.h"
 
 using serpent::engine::fail;
 using standin::Controls;
 using standin::controls;
-using standin::device;
-using standin::Mark;
+namespace gpu = standin::gpu;
 
 struct serpent_adapter_runtime {};
 
@@ -39,10 +41,6 @@ struct serpent_adapter_context {
   void* restored = nullptr;
   std::atomic<bool> running = false;
   std::atomic<int> unfinished = 0;  // running, or waiting for their turn
-};
-
-struct serpent_adapter_event {
-  std::shared_ptr<Mark> mark;
 };
 
 namespace {
@@ -225,108 +223,72 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
   return run("enqueue", error, [&] {
     const std::string& type = context->engine->tensors.at(0).type;
     const std::size_t bytes = standin::elements(context->sizes) * standin::element_bytes(type);
-    if (!device().memory.holds(context->image, bytes) || !device().memory.holds(context->restored, bytes)) {
-      fail(SERPENT_ENGINE_TENSORRT, "the stand-in's tensors are not in device memory of their size");
-    }
+    const auto network = [context, type, sizes = context->sizes](const void* image, void* restored) {
+      Controls& shared = controls();
+      if (context->running.exchange(true)) {
+        ++shared.collisions;
+      }
+      const int now = ++shared.running;
+      int most = shared.most;
+      while (now > most && !shared.most.compare_exchange_weak(most, now)) {
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(shared.delay_ms));
+      standin::run_network(type, image, restored, sizes);
+      --shared.running;
+      context->running = false;
+      --context->unfinished;
+    };
     ++context->unfinished;
-    device().stream(stream).push(
-        [context, type, image = context->image, restored = context->restored, sizes = context->sizes] {
-          Controls& shared = controls();
-          if (context->running.exchange(true)) {
-            ++shared.collisions;
-          }
-          const int now = ++shared.running;
-          int most = shared.most;
-          while (now > most && !shared.most.compare_exchange_weak(most, now)) {
-          }
-          std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
-          standin::run_network(type, image, restored, sizes);
-          --shared.running;
-          context->running = false;
-          --context->unfinished;
-        });
+    gpu::launch(stream, context->image, context->restored, bytes, network);
   });
 }
 
 serpent_engine_status allocate(serpent_adapter_runtime*, uint64_t bytes, void** address, serpent_engine_error* error) {
-  return run("allocate", error, [&] {
-    *address = device().memory.allocate(bytes);
-    if (*address == nullptr) {
-      fail(SERPENT_ENGINE_OUT_OF_MEMORY, "the stand-in has no " + std::to_string(bytes) + " bytes");
-    }
-  });
+  return run("allocate", error, [&] { *address = gpu::allocate(bytes); });
 }
 
-void release(serpent_adapter_runtime*, void* address) { device().memory.release(address); }
+void release(serpent_adapter_runtime*, void* address) { gpu::release(address); }
 
 serpent_engine_status locate(serpent_adapter_runtime*, const void* address, serpent_adapter_place* place,
                              serpent_engine_error* error) {
-  return run("locate", error,
-             [&] { *place = {device().memory.holds(address, 1) ? SERPENT_ENGINE_DEVICE : SERPENT_ENGINE_HOST, 0}; });
+  return run("locate", error, [&] { *place = gpu::locate(address); });
 }
 
 serpent_engine_status copy(serpent_adapter_runtime*, const serpent_adapter_copy* copy, void* stream,
                            serpent_engine_error* error) {
-  return run("copy", error, [&] {
-    const serpent_adapter_copy piece = *copy;
-    const std::size_t source_bytes = (piece.rows - 1) * piece.source_pitch + piece.width;
-    const std::size_t target_bytes = (piece.rows - 1) * piece.target_pitch + piece.width;
-    const bool from_device = device().memory.holds(piece.source, source_bytes);
-    const bool to_device = device().memory.holds(piece.target, target_bytes);
-    if (from_device != (piece.direction != SERPENT_ADAPTER_TO_DEVICE) ||
-        to_device != (piece.direction != SERPENT_ADAPTER_TO_HOST)) {
-      fail(SERPENT_ENGINE_CUDA, "the stand-in sees a copy beyond its memory");
-    }
-    device().stream(stream).push([piece] {
-      for (uint64_t row = 0; row < piece.rows; ++row) {
-        std::memcpy(static_cast<char*>(piece.target) + row * piece.target_pitch,
-                    static_cast<const char*>(piece.source) + row * piece.source_pitch, piece.width);
-      }
-    });
-  });
+  return run("copy", error, [&] { gpu::copy(*copy, stream); });
 }
 
 serpent_engine_status create_event(serpent_adapter_runtime*, serpent_adapter_event** event,
                                    serpent_engine_error* error) {
   return run("create_event", error, [&] {
-    *event = new serpent_adapter_event;
+    *event = gpu::create_event();
     controls().note("create_event");
   });
 }
 
 void destroy_event(serpent_adapter_runtime*, serpent_adapter_event* event) {
   controls().note("destroy_event");
-  delete event;
+  gpu::destroy_event(event);
 }
 
 serpent_engine_status record(serpent_adapter_runtime*, serpent_adapter_event* event, void* stream,
                              serpent_engine_error* error) {
-  return run("record", error, [&] {
-    event->mark = std::make_shared<Mark>();
-    device().stream(stream).push([mark = event->mark] { mark->reach(); });
-  });
+  return run("record", error, [&] { gpu::record(*event, stream); });
 }
 
 serpent_engine_status wait(serpent_adapter_runtime*, serpent_adapter_event* event, void* stream,
                            serpent_engine_error* error) {
-  return run("wait", error, [&] {
-    if (event->mark != nullptr) {
-      device().stream(stream).push([mark = event->mark] { mark->wait(); });
-    }
-  });
+  return run("wait", error, [&] { gpu::wait(*event, stream); });
 }
 
 serpent_engine_status finish_event(serpent_adapter_runtime*, serpent_adapter_event* event,
                                    serpent_engine_error* error) {
-  return run("finish_event", error, [&] {
-    if (event->mark != nullptr) {
-      event->mark->wait();
-    }
-  });
+  return run("finish_event", error, [&] { gpu::finish_event(*event); });
 }
 
 serpent_engine_status finish_stream(serpent_adapter_runtime*, void* stream, serpent_engine_error* error) {
-  return run("finish_stream", error, [&] { device().stream(stream).finish(); });
+  return run("finish_stream", error, [&] { gpu::finish_stream(stream); });
 }
 
 constexpr serpent_adapter kAdapter = {

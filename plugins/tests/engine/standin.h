@@ -1,4 +1,4 @@
-// Controls of the stand-in adapter: TensorRT and CUDA over host memory, for tests.
+// Controls of the stand-in adapter, for tests.
 //
 // A stand-in plan is text:
 //   serpent-standin 1
@@ -9,9 +9,10 @@
 //   y[b,c,i,j] = x[b,c,i,j] / 2 + x[b,c,H-1-i,j] / 4 + x[b,c,i,W-1-j] / 4 + x[B-1-b,c,i,j] / 8
 // from left to right, so that every padded row, column and picture shows in the result.
 //
-// Streams are threads that work through a queue; device memory is host memory of which every copy's bounds are checked,
-// and which starts out as NaN. Where there is no test program to call the functions below, environment variables say
-// the same when the library is loaded: STANDIN_FAIL (a call's name), STANDIN_VERSION ("rtx 1.7.1.116").
+// Over host memory, streams are threads that work through a queue, and every copy's bounds are checked; the same over a
+// GPU's memory is another library. Device memory starts out as NaN. Where there is no test program to call the
+// functions below, environment variables say the same when the library is loaded: STANDIN_FAIL (a call's name),
+// STANDIN_VERSION ("rtx 1.7.1.116").
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,7 @@ STANDIN_API void release_calls();
 // What `version` answers: "rtx 1.7.1.116" or "trt 10.16.0.72".
 STANDIN_API void set_version(const std::string& version);
 
-// How long each task of a stream takes at least.
+// How long each run of the network takes at least.
 STANDIN_API void set_delay_ms(int milliseconds);
 
 // Calls that make or end something, in order, since the last call: "create_context", "destroy_context", ...
@@ -50,6 +51,12 @@ STANDIN_API int most_at_once();
 STANDIN_API void* allocate(std::size_t bytes);
 STANDIN_API void release(void* address);
 STANDIN_API std::size_t allocations();
+
+STANDIN_API void upload(void* target, const void* source, std::size_t bytes);    // from host memory, at once
+STANDIN_API void download(void* target, const void* source, std::size_t bytes);  // to host memory, at once
+
+// Streams to choose from; each number is one.
+STANDIN_API void* stream(int number);
 
 // Waits for all that `stream` has.
 STANDIN_API void finish(void* stream);

@@ -5,7 +5,7 @@
 
 #include "../../src/engine/failure.h"
 #include "standin.h"
-#include "standin_device.h"
+#include "standin_gpu.h"
 
 namespace standin {
 namespace {
@@ -67,7 +67,7 @@ void set_version(const std::string& version) {
   controls().version = version;
 }
 
-void set_delay_ms(int milliseconds) { device().delay_ms = milliseconds; }
+void set_delay_ms(int milliseconds) { controls().delay_ms = milliseconds; }
 
 std::vector<std::string> take_log() {
   const std::lock_guard lock(controls().mutex);
@@ -78,12 +78,24 @@ int collisions() { return controls().collisions; }
 
 int most_at_once() { return controls().most; }
 
-void* allocate(std::size_t bytes) { return device().memory.allocate(bytes); }
+void* allocate(std::size_t bytes) { return gpu::allocate(bytes); }
 
-void release(void* address) { device().memory.release(address); }
+void release(void* address) { gpu::release(address); }
 
-std::size_t allocations() { return device().memory.count(); }
+std::size_t allocations() { return gpu::allocations(); }
 
-void finish(void* stream) { device().stream(stream).finish(); }
+void upload(void* target, const void* source, std::size_t bytes) {
+  gpu::copy({target, source, bytes, bytes, bytes, 1, SERPENT_ADAPTER_TO_DEVICE}, gpu::stream(0));
+  finish(gpu::stream(0));
+}
+
+void download(void* target, const void* source, std::size_t bytes) {
+  gpu::copy({target, source, bytes, bytes, bytes, 1, SERPENT_ADAPTER_TO_HOST}, gpu::stream(0));
+  finish(gpu::stream(0));
+}
+
+void* stream(int number) { return gpu::stream(number); }
+
+void finish(void* stream) { gpu::finish_stream(stream); }
 
 }  // namespace standin

@@ -19,6 +19,7 @@ struct Controls {
   std::condition_variable held_changed;
   std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
   std::vector<std::string> log;
+  std::atomic<int> delay_ms = 0;
   std::atomic<int> collisions = 0;
   std::atomic<int> running = 0;
   std::atomic<int> most = 0;

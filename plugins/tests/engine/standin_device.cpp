@@ -1,6 +1,5 @@
 #include "standin_device.h"
 
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -87,7 +86,6 @@ void Stream::work() {
     tasks_.pop_front();
     busy_ = true;
     lock.unlock();
-    std::this_thread::sleep_for(std::chrono::milliseconds(device().delay_ms));
     task();
     lock.lock();
     busy_ = false;

@@ -1,7 +1,6 @@
 // The stand-in's device: memory with bounds, streams with a thread each, events.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -59,7 +58,6 @@ class Stream {
 class Device {
  public:
   Memory memory;
-  std::atomic<int> delay_ms = 0;
 
   Stream& stream(void* handle);
 

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <thread>
 
+#include "on_device.h"
 #include "standin.h"
 #include "support.h"
 
@@ -17,6 +18,7 @@ using test::expect_error;
 using test::expected;
 using test::Folder;
 using test::make_pictures;
+using test::OnDevice;
 
 namespace {
 
@@ -50,25 +52,6 @@ void test_sizes(const Folder& folder) {
   }
 }
 
-// Copies of a picture in the stand-in's device memory, `offset` floats off the alignment.
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<float>& values, std::size_t offset = 0)
-      : memory_(standin::allocate((values.size() + offset) * sizeof(float))),
-        data(static_cast<float*>(memory_) + offset) {
-    std::copy(values.begin(), values.end(), data);
-  }
-  ~OnDevice() { standin::release(memory_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
- private:
-  void* memory_;
-
- public:
-  float* const data;
-};
-
 void test_device_memory(const Folder& folder) {
   Engine engine(test::write_plan(folder));
   for (const PictureSize& size : {PictureSize{1, 32, 48}, PictureSize{2, 21, 19}}) {
@@ -77,10 +60,9 @@ void test_device_memory(const Folder& folder) {
       const OnDevice source(image, offset);
       const OnDevice target(std::vector<float>(size.elements()), offset);
       const std::size_t before = standin::allocations();
-      int stream = 0;
-      engine.run(source.data, target.data, size, Memory::device, &stream);
-      standin::finish(&stream);
-      check_equal(target.data, expected(image, size));
+      engine.run(source.data, target.data, size, Memory::device, standin::stream(1));
+      standin::finish(standin::stream(1));
+      check_equal(target.read().data(), expected(image, size));
       if (size.height == 32 && offset == 0) {
         CHECK(standin::allocations() == before);  // used where they are
       }
@@ -100,11 +82,11 @@ void test_bytes_in_device_memory(const Folder& folder) {
     engine.run(image.data(), wanted.data(), size);
     auto* source = static_cast<std::uint8_t*>(standin::allocate(image.size()));
     auto* target = static_cast<std::uint8_t*>(standin::allocate(image.size()));
-    std::copy(image.begin(), image.end(), source);
-    int stream = 0;
-    engine.run(source, target, size, Memory::device, &stream);
-    standin::finish(&stream);
-    CHECK(std::equal(wanted.begin(), wanted.end(), target));
+    standin::upload(source, image.data(), image.size());
+    engine.run(source, target, size, Memory::device, standin::stream(1));
+    standin::finish(standin::stream(1));
+    standin::download(image.data(), target, image.size());
+    CHECK(image == wanted);
     standin::release(source);
     standin::release(target);
   }
@@ -113,21 +95,20 @@ void test_bytes_in_device_memory(const Folder& folder) {
 // Runs on several streams share the one context: each must wait for the one before, on the device.
 void test_streams_take_turns(const Folder& folder) {
   Engine engine(test::write_plan(folder), {.contexts = 1});
-  standin::set_delay_ms(2);
+  standin::set_delay_ms(10);
   const PictureSize size = {1, 20, 20};
   std::vector<std::vector<float>> images;
   std::vector<std::unique_ptr<OnDevice>> sources;
   std::vector<std::unique_ptr<OnDevice>> targets;
-  int streams[4] = {};
   for (unsigned i = 0; i < 4; ++i) {
     images.push_back(make_pictures(size, i + 1));
     sources.push_back(std::make_unique<OnDevice>(images[i]));
     targets.push_back(std::make_unique<OnDevice>(std::vector<float>(size.elements())));
-    engine.run(sources[i]->data, targets[i]->data, size, Memory::device, &streams[i]);
+    engine.run(sources[i]->data, targets[i]->data, size, Memory::device, standin::stream(1 + static_cast<int>(i)));
   }
   for (unsigned i = 0; i < 4; ++i) {
-    standin::finish(&streams[i]);
-    check_equal(targets[i]->data, expected(images[i], size));
+    standin::finish(standin::stream(1 + static_cast<int>(i)));
+    check_equal(targets[i]->read().data(), expected(images[i], size));
   }
   standin::set_delay_ms(0);
   CHECK(standin::collisions() == 0);
@@ -135,7 +116,7 @@ void test_streams_take_turns(const Folder& folder) {
 
 // A run that takes a while, on a thread of its own; returns once the engine's only context is lent to it.
 std::thread busy_run(Engine& engine, std::vector<float>& image, const PictureSize& size, void* stream) {
-  standin::set_delay_ms(40);
+  standin::set_delay_ms(200);
   standin::take_log();
   std::atomic<bool> started = false;
   std::thread thread([&engine, &image, size, stream, &started] {
@@ -154,19 +135,18 @@ std::thread busy_run(Engine& engine, std::vector<float>& image, const PictureSiz
 // A run of another size must not touch what the one before it still uses.
 void test_a_new_size_waits_for_the_run_before(const Folder& folder) {
   Engine engine(test::write_plan(folder), {.contexts = 1});
-  standin::set_delay_ms(10);
+  standin::set_delay_ms(20);
   standin::take_log();
-  int streams[3] = {};
   std::vector<std::unique_ptr<OnDevice>> memory;
   for (int turn = 0; turn < 3; ++turn) {
     const PictureSize size = {1, 16 + 8 * turn, 16};
     const std::vector<float> image = make_pictures(size);
     memory.push_back(std::make_unique<OnDevice>(image));
     memory.push_back(std::make_unique<OnDevice>(image));
-    engine.run(memory.end()[-2]->data, memory.back()->data, size, Memory::device, &streams[turn]);
+    engine.run(memory.end()[-2]->data, memory.back()->data, size, Memory::device, standin::stream(1 + turn));
   }
-  for (int& stream : streams) {
-    standin::finish(&stream);
+  for (int turn = 0; turn < 3; ++turn) {
+    standin::finish(standin::stream(1 + turn));
   }
   standin::set_delay_ms(0);
   for (const std::string& line : standin::take_log()) {
@@ -179,8 +159,7 @@ void test_contexts_are_made_beside_each_other(const Folder& folder) {
   Engine engine(test::write_plan(folder), {.contexts = 3});
   const PictureSize size = {1, 16, 16};
   std::vector<float> image = make_pictures(size);
-  int stream = 0;
-  std::thread first = busy_run(engine, image, size, &stream);
+  std::thread first = busy_run(engine, image, size, standin::stream(1));
   standin::hold_calls("create_context");
   std::atomic<int> done = 0;
   std::vector<std::thread> others;
@@ -195,7 +174,7 @@ void test_contexts_are_made_beside_each_other(const Folder& folder) {
   first.join();  // gives its context back
   standin::set_delay_ms(0);
   std::vector<float> restored(size.elements());
-  engine.run(image.data(), restored.data(), size, Memory::host, &stream);
+  engine.run(image.data(), restored.data(), size, Memory::host, standin::stream(1));
   CHECK(done == 0);
   standin::release_calls();
   for (std::thread& other : others) {
@@ -226,14 +205,13 @@ void test_threads(const Folder& folder) {
   Engine engine(test::write_plan(folder), {.contexts = 3});
   constexpr int kThreads = 8;
   std::vector<std::thread> threads;
-  int streams[kThreads] = {};
   for (int number = 0; number < kThreads; ++number) {
-    threads.emplace_back([&engine, &stream = streams[number], number] {
+    threads.emplace_back([&engine, stream = standin::stream(1 + number), number] {
       for (int turn = 0; turn < 12; ++turn) {
         const PictureSize size = {1 + (number + turn) % 2, 1 + (number * 7 + turn * 11) % 64, 1 + (turn * 13) % 48};
         const std::vector<float> image = make_pictures(size, static_cast<unsigned>(number * 100 + turn));
         std::vector<float> restored(size.elements());
-        engine.run(image.data(), restored.data(), size, Memory::host, &stream);
+        engine.run(image.data(), restored.data(), size, Memory::host, stream);
         check_equal(restored.data(), expected(image, size));
       }
     });
@@ -249,16 +227,15 @@ void test_exhausted_pool(const Folder& folder) {
   const PictureSize size = {1, 16, 16};
   std::vector<float> image = make_pictures(size);
   std::vector<float> restored(size.elements());
-  int stream = 0;
   Engine failing(test::write_plan(folder), {.contexts = 1, .when_busy = WhenBusy::fail});
-  std::thread other = busy_run(failing, image, size, &stream);
+  std::thread other = busy_run(failing, image, size, standin::stream(1));
   expect_error(SERPENT_ENGINE_BUSY, {"all 1 contexts", "more contexts"},
                [&] { failing.run(image.data(), restored.data(), size); });
   other.join();
   failing.run(image.data(), restored.data(), size);  // free again
 
   Engine waiting(test::write_plan(folder), {.contexts = 1, .when_busy = WhenBusy::wait});
-  other = busy_run(waiting, image, size, &stream);
+  other = busy_run(waiting, image, size, standin::stream(1));
   standin::set_delay_ms(0);
   waiting.run(image.data(), restored.data(), size);
   check_equal(restored.data(), expected(image, size));
@@ -268,9 +245,8 @@ void test_exhausted_pool(const Folder& folder) {
 void test_closing_turns_waiting_runs_away(const Folder& folder) {
   const PictureSize size = {1, 16, 16};
   std::vector<float> image = make_pictures(size);
-  int stream = 0;
   auto engine = std::make_unique<Engine>(test::write_plan(folder), serpent::EngineOptions{.contexts = 1});
-  std::thread running = busy_run(*engine, image, size, &stream);
+  std::thread running = busy_run(*engine, image, size, standin::stream(1));
   std::thread waiting([&image, size, handle = engine->handle()] {
     std::vector<float> restored(size.elements());
     const serpent_engine_pictures source = {image.data(), 1, 16, 16, SERPENT_ENGINE_F32_NCHW, SERPENT_ENGINE_HOST};
@@ -292,13 +268,12 @@ void test_order_of_release(const Folder& folder) {
   {
     Engine engine(plan, {.plugin_library = "somewhere/libserpent_trt.so", .contexts = 2});
     // Enqueued and not waited for: closing must.
-    standin::set_delay_ms(5);
+    standin::set_delay_ms(20);
     const PictureSize size = {1, 20, 20};
     const OnDevice source(make_pictures(size));
     const OnDevice target(std::vector<float>(size.elements()));
-    int stream = 0;
-    engine.run(source.data, target.data, size, Memory::device, &stream);
-    standin::finish(&stream);
+    engine.run(source.data, target.data, size, Memory::device, standin::stream(1));
+    standin::finish(standin::stream(1));
   }
   standin::set_delay_ms(0);
   const std::vector<std::string> wanted = {"create_runtime",  "load_plugin somewhere/libserpent_trt.so",
@@ -315,13 +290,12 @@ void test_closing_waits_for_the_device(const Folder& folder) {
   const std::vector<float> image = make_pictures(size);
   const OnDevice source(image);
   const OnDevice target(std::vector<float>(size.elements()));
-  int stream = 0;
   {
     Engine engine(test::write_plan(folder));
-    standin::set_delay_ms(30);
-    engine.run(source.data, target.data, size, Memory::device, &stream);
+    standin::set_delay_ms(50);
+    engine.run(source.data, target.data, size, Memory::device, standin::stream(1));
   }
-  check_equal(target.data, expected(image, size));
+  check_equal(target.read().data(), expected(image, size));
   standin::set_delay_ms(0);
   for (const std::string& line : standin::take_log()) {
     CHECK(line != "destroy_context while it runs");
@@ -373,9 +347,8 @@ void test_every_call_fails(const Folder& folder) {
   }
   // A second context that cannot be made is that run's error; the first goes on working.
   Engine engine(plan, {.contexts = 2});
-  int stream = 0;
   std::vector<float> other = image;
-  std::thread busy = busy_run(engine, other, size, &stream);
+  std::thread busy = busy_run(engine, other, size, standin::stream(1));
   standin::fail_call("create_context");
   expect_error(SERPENT_ENGINE_OUT_OF_MEMORY, {"fails in create_context"},
                [&] { engine.run(image.data(), restored.data(), size); });

@@ -7,11 +7,13 @@
 #include <algorithm>
 
 #include "../failure.h"
+#include "cuda_calls.h"
 #include "objects.h"
 
 using serpent::engine::CudaDriver;
 using serpent::engine::fail;
 using serpent::engine::guarded;
+using serpent::engine::on_device;
 using serpent::engine::refuse;
 
 namespace {
@@ -39,15 +41,6 @@ serpent_engine_status create_runtime(void* library, int32_t device, serpent_adap
   return guarded(error, [&] { *runtime = new serpent_adapter_runtime(library, device); });
 }
 
-// Destruction needs the device, and must go on where it is lost.
-template <class Body>
-void on_device(const CudaDriver& cuda, const Body& body) noexcept {
-  (void)guarded(nullptr, [&] {
-    const CudaDriver::Scope current(cuda);
-    body();
-  });
-}
-
 void destroy_runtime(serpent_adapter_runtime* runtime) {
   on_device(runtime->cuda, [&] { runtime->runtime.reset(); });
   delete runtime;
@@ -55,13 +48,7 @@ void destroy_runtime(serpent_adapter_runtime* runtime) {
 
 serpent_engine_status describe_device(serpent_adapter_runtime* runtime, serpent_adapter_device* device,
                                       serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver& cuda = runtime->cuda;
-    *device = {};
-    device->major = cuda.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
-    device->minor = cuda.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
-    cuda.check(cuda.device_name(device->name, sizeof(device->name), cuda.device), "cuDeviceGetName");
-  });
+  return guarded(error, [&] { *device = serpent::engine::describe_device(runtime->cuda); });
 }
 
 serpent_engine_status load_plugin(serpent_adapter_runtime* runtime, const char* path,
@@ -163,126 +150,47 @@ serpent_engine_status enqueue(serpent_adapter_context* context, void* stream, se
 
 serpent_engine_status allocate(serpent_adapter_runtime* runtime, uint64_t bytes, void** address,
                                serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    CUdeviceptr memory = 0;
-    runtime->cuda.check(runtime->cuda.allocate(&memory, bytes), "cuMemAlloc");
-    *address = reinterpret_cast<void*>(memory);
-  });
+  return guarded(error, [&] { *address = serpent::engine::allocate(runtime->cuda, bytes); });
 }
 
-void release(serpent_adapter_runtime* runtime, void* address) {
-  on_device(runtime->cuda, [&] { (void)runtime->cuda.free(reinterpret_cast<CUdeviceptr>(address)); });
-}
+void release(serpent_adapter_runtime* runtime, void* address) { serpent::engine::release(runtime->cuda, address); }
 
 serpent_engine_status locate(serpent_adapter_runtime* runtime, const void* address, serpent_adapter_place* place,
                              serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver& cuda = runtime->cuda;
-    const CudaDriver::Scope current(cuda);
-    const auto pointer = reinterpret_cast<CUdeviceptr>(address);
-    *place = {SERPENT_ENGINE_HOST, 0};
-    CUmemorytype kind = CU_MEMORYTYPE_HOST;
-    const CUresult known = cuda.pointer_attribute(&kind, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, pointer);
-    if (known == CUDA_ERROR_INVALID_VALUE) {
-      return;  // how the driver speaks of memory that is none of its own
-    }
-    cuda.check(known, "cuPointerGetAttribute");
-    if (kind == CU_MEMORYTYPE_DEVICE) {
-      place->memory = SERPENT_ENGINE_DEVICE;
-      cuda.check(cuda.pointer_attribute(&place->device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, pointer),
-                 "cuPointerGetAttribute");
-    }
-  });
-}
-
-void copy_block(const CudaDriver& cuda, const serpent_adapter_copy& block, void* stream) {
-  const bool from_host = block.direction == SERPENT_ADAPTER_TO_DEVICE;
-  const bool to_host = block.direction == SERPENT_ADAPTER_TO_HOST;
-  CUDA_MEMCPY2D what = {};
-  what.srcMemoryType = from_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-  what.srcHost = from_host ? block.source : nullptr;
-  what.srcDevice = from_host ? 0 : reinterpret_cast<CUdeviceptr>(block.source);
-  what.srcPitch = block.source_pitch;
-  what.dstMemoryType = to_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-  what.dstHost = to_host ? block.target : nullptr;
-  what.dstDevice = to_host ? 0 : reinterpret_cast<CUdeviceptr>(block.target);
-  what.dstPitch = block.target_pitch;
-  what.WidthInBytes = block.width;
-  what.Height = block.rows;
-  cuda.check(cuda.copy(&what, static_cast<CUstream>(stream)), "cuMemcpy2DAsync");
+  return guarded(error, [&] { *place = serpent::engine::locate(runtime->cuda, address); });
 }
 
 serpent_engine_status copy(serpent_adapter_runtime* runtime, const serpent_adapter_copy* piece, void* stream,
                            serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver& cuda = runtime->cuda;
-    const CudaDriver::Scope current(cuda);
-    const auto most = static_cast<uint64_t>(cuda.attribute(CU_DEVICE_ATTRIBUTE_MAX_PITCH));
-    if (std::max(piece->source_pitch, piece->target_pitch) <= most) {
-      copy_block(cuda, *piece, stream);
-      return;
-    }
-    // Rows further apart than a copy may have them, as the planes of a picture of 2 GiB each are: one by one, and in
-    // parts where a row itself is longer.
-    for (uint64_t row = 0; row < piece->rows; ++row) {
-      for (uint64_t start = 0; start < piece->width; start += most) {
-        serpent_adapter_copy part = *piece;
-        part.source = static_cast<const char*>(piece->source) + row * piece->source_pitch + start;
-        part.target = static_cast<char*>(piece->target) + row * piece->target_pitch + start;
-        part.width = std::min(most, piece->width - start);
-        part.source_pitch = part.target_pitch = part.width;
-        part.rows = 1;
-        copy_block(cuda, part, stream);
-      }
-    }
-  });
+  return guarded(error, [&] { serpent::engine::copy(runtime->cuda, *piece, stream); });
 }
 
 serpent_engine_status create_event(serpent_adapter_runtime* runtime, serpent_adapter_event** event,
                                    serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    auto made = std::make_unique<serpent_adapter_event>();
-    runtime->cuda.check(runtime->cuda.event_create(&made->event, CU_EVENT_DISABLE_TIMING), "cuEventCreate");
-    *event = made.release();
-  });
+  return guarded(error, [&] { *event = serpent::engine::create_event(runtime->cuda); });
 }
 
 void destroy_event(serpent_adapter_runtime* runtime, serpent_adapter_event* event) {
-  on_device(runtime->cuda, [&] { (void)runtime->cuda.event_destroy(event->event); });
-  delete event;
+  serpent::engine::destroy_event(runtime->cuda, event);
 }
 
 serpent_engine_status record(serpent_adapter_runtime* runtime, serpent_adapter_event* event, void* stream,
                              serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    runtime->cuda.check(runtime->cuda.event_record(event->event, static_cast<CUstream>(stream)), "cuEventRecord");
-  });
+  return guarded(error, [&] { serpent::engine::record(runtime->cuda, *event, stream); });
 }
 
 serpent_engine_status wait(serpent_adapter_runtime* runtime, serpent_adapter_event* event, void* stream,
                            serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    runtime->cuda.check(runtime->cuda.stream_wait(static_cast<CUstream>(stream), event->event, 0), "cuStreamWaitEvent");
-  });
+  return guarded(error, [&] { serpent::engine::wait(runtime->cuda, *event, stream); });
 }
 
 serpent_engine_status finish_event(serpent_adapter_runtime* runtime, serpent_adapter_event* event,
                                    serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    runtime->cuda.check(runtime->cuda.event_synchronize(event->event), "cuEventSynchronize");
-  });
+  return guarded(error, [&] { serpent::engine::finish_event(runtime->cuda, *event); });
 }
 
 serpent_engine_status finish_stream(serpent_adapter_runtime* runtime, void* stream, serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const CudaDriver::Scope current(runtime->cuda);
-    runtime->cuda.check(runtime->cuda.stream_synchronize(static_cast<CUstream>(stream)), "cuStreamSynchronize");
-  });
+  return guarded(error, [&] { serpent::engine::finish_stream(runtime->cuda, stream); });
 }
 
 constexpr serpent_adapter kAdapter = {

@@ -53,7 +53,3 @@ struct serpent_adapter_context {
   serpent_adapter_runtime& owner;
   std::unique_ptr<nvinfer1::IExecutionContext> context;
 };
-
-struct serpent_adapter_event {
-  CUevent event;
-};
