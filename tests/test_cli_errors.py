@@ -12,12 +12,16 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
-from serpent.errors import EngineError
+from serpent.errors import EngineError, SerpentError
+from serpent_cli.evaluation import evaluate
+from serpent_cli.infer import infer
 from serpent_cli.main import run_doctor, run_infer, run_serpent
+from serpent_cli.verification import verify
 from tests.fakes import FakeSession
 
 INFER = "from serpent_cli.main import run_infer; run_infer()"
@@ -316,3 +320,18 @@ def test_doctor_takes_no_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         run_doctor()
     assert leaving.value.code == 2
     assert "everything" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [infer, evaluate, verify])
+@pytest.mark.parametrize(("before", "after"), [(None, "0"), ("1", "1")])
+def test_programs_that_run_a_model_keep_f32_from_being_rounded_unless_told(
+    command: click.Command, before: str | None, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    if before is None:
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    model = str(tmp_path / "no.onnx")
+    arguments = {"infer": [model, "a.png"], "eval": [model, str(tmp_path), "--no-wiener"], "verify": [model]}
+    with pytest.raises(SerpentError):
+        command.main(arguments[str(command.name)], standalone_mode=False)
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == after

@@ -85,7 +85,9 @@ def evaluate(
     from serpent.evaluation import Pairs, fit_wiener, scores
     from serpent.evaluation.report import summarise
     from serpent.evaluation.sheet import ContactSheet
+    from serpent.runtime.gpu import keep_f32
 
+    keep_f32()
     if no_wiener == bool(wiener_from):
         problem = "contradict each other" if no_wiener else "are both missing"
         hint = "a network is worth what it gains on the best linear filter: --wiener-from TRAINING, or else --no-wiener"

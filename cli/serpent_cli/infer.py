@@ -111,8 +111,10 @@ def infer(
     each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)
     while the rest is done.
     """
+    from serpent.runtime.gpu import keep_f32
     from serpent.runtime.open import open_session
 
+    keep_f32()
     options = batch_options(chosen)
     # None: where it is not asked for, it is no option that other kinds of file would have to refuse.
     native_code = allow_native_code or None

@@ -27,8 +27,10 @@ def verify(file: Path, device: str, scan: Scan | None, allow_native_code: bool, 
 
     Needs neither PyTorch nor the weights. Exit code 1 where an error exceeds its limit.
     """
+    from serpent.runtime.gpu import keep_f32
     from serpent.runtime.verification import verify_file
 
+    keep_f32()
     with activity(f"verifying {file.name}"):
         result = verify_file(file, device, scan=scan, allow_native_code=allow_native_code or None)
     result.check()
