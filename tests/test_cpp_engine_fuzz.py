@@ -22,7 +22,8 @@ CHILD = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from cpp_engine import PLAN, Engine, EngineError, write_plan, manifest_fields
+from cpp_engine import PLANS, Engine, EngineError, write_plan
+from serpent.runtime.border import BORDERS
 library, folder, seed, cases = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 random = np.random.default_rng(seed)
 
@@ -43,13 +44,16 @@ def damaged(content):
 
 for case in range(cases):
     of_plan = bool(random.integers(2))
-    path = write_plan(folder, damaged(PLAN) if of_plan else PLAN)
+    io = list(PLANS)[random.integers(3)]
+    path = write_plan(folder, damaged(PLANS[io]) if of_plan else None, io)
     if not of_plan:
         manifest = path.with_suffix(".json")
-        manifest.write_bytes(damaged(manifest.read_bytes()))
+        # Real ones are longer, too, by what this library does not read.
+        fields = json.loads(manifest.read_text()) | {"history": "made and made again, " * 40}
+        manifest.write_bytes(damaged(json.dumps(fields).encode()))
     try:
         engine = Engine(library, path)
-        image = np.ones((1, 3, 17, 16), np.float32)
+        image = np.ones(BORDERS[io].shape(1, 17, 16), BORDERS[io].dtype)
         assert np.isfinite(engine.run(image)).all()
         engine.close()
         print(json.dumps([0, ""]), flush=True)
