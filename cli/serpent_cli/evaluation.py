@@ -12,6 +12,7 @@ import click
 
 from serpent_cli.console import activity, counting, show_json, show_table
 from serpent_cli.options import json_option, native_code_option, seed_option, task_option, version_option
+from serpent_cli.tf32 import keep_f32
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,6 @@ def evaluate(
     from serpent.evaluation import Pairs, fit_wiener, scores
     from serpent.evaluation.report import summarise
     from serpent.evaluation.sheet import ContactSheet
-    from serpent.runtime.gpu import keep_f32
 
     keep_f32()
     if no_wiener == bool(wiener_from):

@@ -17,6 +17,7 @@ from serpent_cli.console import activity, show_json
 from serpent_cli.memory_lines import MemoryLines
 from serpent_cli.options import native_code_option, version_option
 from serpent_cli.picture_options import batch_options, picture_options
+from serpent_cli.tf32 import keep_f32
 
 if TYPE_CHECKING:
     from serpent.pictures.jobs import Job
@@ -111,7 +112,6 @@ def infer(
     each thing that is not kept gets a line. Of many pictures, those that fail are listed at the end (exit code 1)
     while the rest is done.
     """
-    from serpent.runtime.gpu import keep_f32
     from serpent.runtime.open import open_session
 
     keep_f32()

@@ -10,6 +10,7 @@ import click
 
 from serpent_cli.console import activity, show_json
 from serpent_cli.options import json_option, native_code_option, version_option
+from serpent_cli.tf32 import keep_f32
 
 if TYPE_CHECKING:
     from serpent.runtime.open import Scan
@@ -27,7 +28,6 @@ def verify(file: Path, device: str, scan: Scan | None, allow_native_code: bool, 
 
     Needs neither PyTorch nor the weights. Exit code 1 where an error exceeds its limit.
     """
-    from serpent.runtime.gpu import keep_f32
     from serpent.runtime.verification import verify_file
 
     keep_f32()

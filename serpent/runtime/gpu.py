@@ -7,7 +7,6 @@ some containers.
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import shutil
 import subprocess
@@ -22,15 +21,6 @@ _TIMEOUT_S = 20.0
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76
 """The driver's numbers of a device's compute capability among its attributes."""
-
-
-def keep_f32() -> None:
-    """Have CUDA's libraries compute f32 as f32 in this process, unless its environment says otherwise.
-
-    By default PyTorch's convolutions and ONNX Runtime round the factors of products to 10 bits (TF32). For programs of
-    our own, before CUDA is loaded: a library may not decide that for its caller.
-    """
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 @dataclass(frozen=True)

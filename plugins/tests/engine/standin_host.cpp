@@ -1,8 +1,8 @@
-// The stand-in's GPU over host memory, with bounds, and streams that are threads.
+// The stand-in's GPU over host memory (host_device.h).
 #include <cstring>
 
 #include "../../src/engine/failure.h"
-#include "standin_device.h"
+#include "host_device.h"
 #include "standin_gpu.h"
 
 using serpent::engine::fail;

@@ -1,4 +1,4 @@
-// The stand-in's device: memory with bounds, streams with a thread each, events.
+// A GPU in host memory, for the stand-in: memory with bounds, streams with a thread each, events.
 #pragma once
 
 #include <condition_variable>

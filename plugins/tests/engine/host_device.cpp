@@ -1,4 +1,4 @@
-#include "standin_device.h"
+#include "host_device.h"
 
 #include <cstdlib>
 #include <cstring>
