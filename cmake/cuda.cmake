@@ -27,7 +27,7 @@ if(NOT SERPENT_CUDA STREQUAL "OFF")
     set(state "built by nvcc ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
   else()
     set(state "not built, they need nvcc >= ${SERPENT_NVCC_MINIMUM} (${problems}); install the CUDA toolkit or its \
-wheels (pip install '.[cuda-build]', and build again), or name an nvcc with CUDACXX")
+wheels (pip install '.[cuda-build]', and build again), or name a host compiler with CUDAHOSTCXX, an nvcc with CUDACXX")
     # Asked for, or with a compiler of the caller's choice: nothing else takes its place.
     if(SERPENT_CUDA STREQUAL "ON" OR CMAKE_CUDA_COMPILER OR NOT "$ENV{CUDACXX}" STREQUAL "")
       message(FATAL_ERROR "CUDA kernels: ${state}")

@@ -139,6 +139,15 @@ def test_every_reason_is_given_where_none_works(tmp_path: Path, bare_python: str
     assert answer.problems == expected
 
 
+def test_a_host_compiler_that_is_too_new_is_the_reason(tmp_path: Path, bare_python: str) -> None:
+    headers = "In file included from /cuda/include/cuda_runtime.h:82,\n                 from <command-line>:\n"
+    reason = "host_config.h:143:2: error: #error -- gcc versions later than 14 are not supported!"
+    complaint = f"{headers}{reason} It may do; at your own risk.\n  143 | #error -- gcc versions"
+    nvcc = stand_in(tmp_path / "programs" / "nvcc", "12.9", complaint)
+    problems = ask(tmp_path, bare_python, path=nvcc.parent).problems
+    assert problems == f"{nvcc} cannot build a program: {reason} It may do"
+
+
 def test_the_wheels_get_the_folder_tree_that_nvcc_expects(tmp_path: Path) -> None:
     python, nvcc = wheel_environment(tmp_path / "environment")
     answer = ask(tmp_path, f"-DPython3_EXECUTABLE={python}")
