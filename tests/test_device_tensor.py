@@ -15,7 +15,10 @@ import torch
 from serpent.errors import ArgumentError
 from serpent.runtime import device_tensor
 from serpent.runtime.device_tensor import DeviceTensor, stream_handle, view_of
+from serpent.runtime.tensorrt_runner import PlanRunner
+from serpent.shapes import Range, ShapeProfile
 from standin_device import HostDevice
+from standin_plan import StandInEngine, agrees, picture
 
 VALUES = np.arange(24, dtype=np.float32).reshape(1, 3, 2, 4)
 
@@ -185,3 +188,35 @@ def test_streams_of_every_kind() -> None:
     for wrong in (True, 1.5, "stream"):
         with pytest.raises(ArgumentError, match="expected a CUDA stream"):
             stream_handle(wrong)
+
+
+class OfItsDevice:
+    """Hands itself over as PyTorch's tensors do: while its own device is the caller's."""
+
+    def __init__(self, tensor: DeviceTensor, device: HostDevice, index: int = 0) -> None:
+        self._tensor, self._device, self._index = tensor, device, index
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._index
+
+    def __dlpack__(self, *, stream: int) -> Any:
+        if self._index != self._device.index or not self._device.is_current():
+            raise BufferError("Can't export tensors on a different CUDA device index.")
+        return self._tensor.__dlpack__(stream=stream)
+
+
+def test_tensors_are_handed_over_while_the_plan_s_device_is_current() -> None:
+    device, side = HostDevice(), Range(16, 16, 16)
+    profile = ShapeProfile(Range(1, 1, 1), side, side, 8)
+    options: dict[str, Any] = {"profile": profile, "io": "f32-nchw", "contexts": 1, "cuda_graphs": False}
+    plan = PlanRunner(StandInEngine(device, profile), device, name="a.plan", free_before=0, **options)
+    image = picture(1)
+    source, target = made(device, image), made(device, np.zeros_like(image))
+    plan.run_on_device(OfItsDevice(source, device), out=OfItsDevice(target, device))
+    assert not device.is_current()
+    device.synchronize(0)
+    restored = np.ctypeslib.as_array((ctypes.c_float * image.size).from_address(target.address)).reshape(image.shape)
+    assert agrees(restored, image)
+    with pytest.raises(ArgumentError, match="image lies on cuda:1; the session runs on cuda:0"):
+        plan.run_on_device(OfItsDevice(source, device, index=1))
+    plan.close()

@@ -75,7 +75,7 @@ class DeviceView:
 
 
 def view_of(tensor: Any, name: str, device: Device, stream: int) -> DeviceView:
-    """The memory of a GPU tensor, once ``stream`` has waited for whatever still writes it.
+    """The memory of a GPU tensor, once ``stream`` has waited for whatever still writes it; ``device`` is current.
 
     Args:
         tensor: has ``__dlpack__`` and ``__dlpack_device__``, or ``__cuda_array_interface__``.
@@ -87,27 +87,32 @@ def view_of(tensor: Any, name: str, device: Device, stream: int) -> DeviceView:
         ArgumentError: no such object, not on ``device``, or not C-contiguous.
     """
     if hasattr(tensor, "__dlpack__") and hasattr(tensor, "__dlpack_device__"):
-        view, strides = _from_dlpack(tensor, name, stream)
+        view, strides = _from_dlpack(tensor, name, device, stream)
     elif hasattr(tensor, "__cuda_array_interface__"):
         view, strides = _from_cuda_array(tensor, name, device, stream)
     else:
         raise ArgumentError(
             f"{name} is a {type(tensor).__name__}; expected a GPU tensor that offers DLPack or __cuda_array_interface__"
         )
-    if view.index != device.index:
-        raise ArgumentError(f"{name} lies on cuda:{view.index}; the session runs on cuda:{device.index}")
+    _check_index(view.index, name, device)
     if strides is not None and not _is_dense(view.shape, strides):
         raise ArgumentError(f"{name} of shape {view.shape} with strides {strides} is not C-contiguous")
     return view
 
 
-def _from_dlpack(tensor: Any, name: str, stream: int) -> tuple[DeviceView, Shape | None]:
-    kind = int(tensor.__dlpack_device__()[0])
+def _check_index(index: int, name: str, device: Device) -> None:
+    if index != device.index:
+        raise ArgumentError(f"{name} lies on cuda:{index}; the session runs on cuda:{device.index}")
+
+
+def _from_dlpack(tensor: Any, name: str, device: Device, stream: int) -> tuple[DeviceView, Shape | None]:
+    kind, index = map(int, tensor.__dlpack_device__())
     if kind not in (CUDA, CUDA_MANAGED):
         raise ArgumentError(
             f"{name} lies in host memory (DLPack device type {kind}); expected a GPU tensor",
             hint="call the session itself with numpy pictures: session(images)",
         )
+    _check_index(index, name, device)  # before PyTorch, which hands over tensors of the current device alone, says less
     try:
         capsule = tensor.__dlpack__(stream=stream or _DEFAULT_STREAM)
     except (BufferError, RuntimeError) as error:  # a tensor that requires a gradient, for example

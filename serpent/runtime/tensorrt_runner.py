@@ -113,25 +113,21 @@ class PlanRunner:
             SerpentError: closed.
         """
         handle = stream_handle(stream)
-        source = view_of(image, INPUT, self._device, handle)
-        self._check_tensor(source, INPUT)
-        if out is None:
-            result = DeviceTensor(self._device, source.shape, source.dtype)
-            target = result.address
-        else:
-            view = view_of(out, "out", self._device, handle)
-            self._check_tensor(view, "out")
-            if view.shape != source.shape:
-                raise ArgumentError(f"out has shape {view.shape}; expected that of image, {source.shape}")
-            if abs(view.address - source.address) < math.prod(view.shape) * np.dtype(view.dtype).itemsize:
-                raise ArgumentError(
-                    f"out, at {view.address:#x}, overlaps image, at {source.address:#x}: the plan may write the one "
-                    "before it has read the other",
-                    hint="give a tensor with memory of its own, or no out",
-                )
-            target = view.address
-        with _named(self._name), self._device.active(), self._pool.lane(source.shape) as lane:
-            lane.enqueue(source.shape, source.address, target, handle)
+        # On its device from here on: PyTorch hands a tensor over only where its device is the current one, and makes
+        # the current device's stream wait.
+        with self._device.active():
+            source = view_of(image, INPUT, self._device, handle)
+            self._check_tensor(source, INPUT)
+            if out is None:
+                result = DeviceTensor(self._device, source.shape, source.dtype)
+                target = result.address
+            else:
+                view = view_of(out, "out", self._device, handle)
+                self._check_tensor(view, "out")
+                self._check_out(source, view)
+                target = view.address
+            with _named(self._name), self._pool.lane(source.shape) as lane:
+                lane.enqueue(source.shape, source.address, target, handle)
         if out is not None:
             return out
         result.written_on(handle)
@@ -173,6 +169,17 @@ class PlanRunner:
             )
         sizes = view.shape[:3] if border.channels_last else (view.shape[0], *view.shape[2:])
         self._check_sizes(view.shape, (sizes[0], sizes[1], sizes[2]))
+
+    @staticmethod
+    def _check_out(image: DeviceView, out: DeviceView) -> None:
+        if out.shape != image.shape:
+            raise ArgumentError(f"out has shape {out.shape}; expected that of image, {image.shape}")
+        if abs(out.address - image.address) < math.prod(out.shape) * np.dtype(out.dtype).itemsize:
+            raise ArgumentError(
+                f"out, at {out.address:#x}, overlaps image, at {image.address:#x}: the plan may write the one "
+                "before it has read the other",
+                hint="give a tensor with memory of its own, or no out",
+            )
 
     def _check_sizes(self, shape: Shape, sizes: tuple[int, int, int]) -> None:
         profile = self._profile
