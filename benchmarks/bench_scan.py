@@ -7,7 +7,8 @@
 Each result is checked first; one that misses its bound is reported as wrong and not timed. Then everything of one
 shape is timed in turn, so that a slow minute of the machine meets all rows alike, and ratios are taken round by round.
 Needs torch and a C++ compiler, for the ceilings of a GPU nvcc. Exit status: 1 when a result of this project is
-wrong, 2 when the options are or a compiler is missing, else 0. See benchmarks/README.md.
+wrong or a device fails, 2 when the options are wrong or a compiler is missing, 130 after Ctrl-C, else 0. What was
+measured before a failure or Ctrl-C is reported all the same. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from scan_bench.machine import describe, versions
 from scan_bench.problem import BOUNDARIES, DTYPES, parse_shapes
 from scan_bench.records import Ceiling, Record, with_rates
 from scan_bench.report import markdown
-from scan_bench.rows import ROWS, available_instruction_sets, best_isa, rows_for
+from scan_bench.rows import ROWS, Row, available_instruction_sets, best_isa, rows_for
 from scan_bench.timing import Plan
 from scan_bench.verdicts import Verdict, cpu_verdicts, cuda_verdicts
 from serpent.errors import SerpentError
@@ -44,6 +45,8 @@ DEFAULT_ROWS = {"cpu": list(ROWS), "cuda": ["serpent", "chunked", "compiled", "m
 LATE = ("reference", "compiled")
 LATE_S = 60.0
 """Before the time limit nothing of LATE is begun any more: a compiler cannot be told to hurry."""
+
+INTERRUPTED = "interrupted"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
             "verdicts": [verdict.to_dict() for verdict in verdicts],
         }
         write(options.json, json.dumps(report, indent=1) + "\n")
+    if "ended_early" in head:
+        return 130 if head["ended_early"] == INTERRUPTED else 1
     return 1 if any(record.status == "wrong" and record.row == "serpent" for record in records) else 0
 
 
@@ -150,25 +155,15 @@ def benchmark(
     before = measured_ceilings(device, options.threads)
     rows = rows_for(device, options.rows)
     records: list[Record] = []
-    # Boundary by boundary, and what takes long to begin last, so that a time limit leaves what the promises need.
-    for late in (False, True):
-        run = Run(
-            device,
-            options.dtype,
-            options.threads,
-            [row for row in rows if (row.key in LATE) == late],
-            replace(plan, deadline=plan.deadline - LATE_S) if late else plan,
-            options.decay,
-        )
-        for boundary in options.boundaries:
-            for shape in options.shapes:
-                records += measure(run, BOUNDARIES[boundary], shape)
+    ended_early = measure_groups(device, options, plan, rows, records)
+    if ended_early:
+        head["ended_early"] = ended_early
     keys, names = list(BOUNDARIES.values()), [shape.name for shape in options.shapes]
     records.sort(
         key=lambda record: (keys.index(record.boundary), names.index(record.shape.split(" ")[0]), record.threads)
     )
     found = before
-    if not plan.expired and before:
+    if before and not plan.expired and not ended_early:
         found = limits.best_of(before, measured_ceilings(device, options.threads))
     sizes = {shape.name: shape for shape in options.shapes}
     for record in records:
@@ -185,6 +180,34 @@ def benchmark(
     elif options.device == "cpu" and options.dtype == "f32":
         verdicts = cpu_verdicts(records, options.threads, best_isa(rows))
     return head, found, records, verdicts
+
+
+def measure_groups(
+    device: torch.device, options: argparse.Namespace, plan: Plan, rows: list[Row], records: list[Record]
+) -> str:
+    """Add the records of one boundary and shape after the other; why that ended before the last of them, or ""."""
+    try:
+        # Boundary by boundary, and what takes long to begin last, so that a time limit leaves what the promises need.
+        for late in (False, True):
+            run = Run(
+                device,
+                options.dtype,
+                options.threads,
+                [row for row in rows if (row.key in LATE) == late],
+                replace(plan, deadline=plan.deadline - LATE_S) if late else plan,
+                options.decay,
+            )
+            for boundary in options.boundaries:
+                for shape in options.shapes:
+                    records += measure(run, BOUNDARIES[boundary], shape)
+    except KeyboardInterrupt:  # also how gpu_check.py ends what takes too long: a compiler is not told of a time limit
+        why = INTERRUPTED
+    except RuntimeError as error:  # a GPU that has failed once fails in whatever is done next, which is no row's fault
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    else:
+        return ""
+    say(f"ended early ({why}); the report has what was measured until then")
+    return why
 
 
 def measured_ceilings(device: torch.device, threads: list[int]) -> list[Ceiling]:

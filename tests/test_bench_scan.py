@@ -294,6 +294,30 @@ def test_what_takes_long_to_begin_is_not_begun_shortly_before_the_limit(tmp_path
     assert [result["reason"] for result in results if result["row"] == "reference"] == ["time limit"]
 
 
+@pytest.mark.parametrize(
+    ("failure", "code", "why"),
+    [
+        pytest.param(KeyboardInterrupt(), 130, "interrupted", id="Ctrl-C"),
+        pytest.param(RuntimeError("CUDA error:\nan illegal access"), 1, "RuntimeError: CUDA error: an illegal access"),
+    ],
+)
+def test_what_was_measured_before_an_early_end_is_written(
+    failure: BaseException, code: int, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def measure(run: group.Run, boundary: Any, shape: Any) -> Any:
+        if boundary == "SS2D":
+            raise failure
+        return group.measure(run, boundary, shape)
+
+    path = tmp_path / "figures.json"
+    quick = ["--boundaries", "core,ss2d", "--threads", "1", "--repeats", "1", "--min-time", "0", "--warm-up", "0"]
+    monkeypatch.setattr(bench_scan, "measure", measure)
+    assert bench_scan.main(["--shapes", TINY, "--rows", "serpent", *quick, "--json", str(path)]) == code
+    report = json.loads(path.read_text())
+    assert report["ended_early"] == why
+    assert {result["boundary"] for result in report["results"] if result["status"] == "measured"} == {"scan core"}
+
+
 def test_a_wrong_kernel_fails_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = Row("serpent", lambda *inputs: selective_scan_2d(*inputs) * 1.01, peer=False)
     monkeypatch.setattr(bench_scan, "rows_for", lambda *_: [wrong])
