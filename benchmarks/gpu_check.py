@@ -2,7 +2,7 @@
 
     python3 benchmarks/gpu_check.py            (make gpu-check)
 
-Offline: needs cmake, nvcc, and this Python with torch (built for CUDA) and pytest; nothing is installed. Builds in
+Offline: needs cmake, nvcc, and Python 3.11 with torch (built for CUDA) and pytest; nothing is installed. Builds in
 build/gpu, runs tests/gpu and the test of the ptxas report, the C++ runtime over CUDA memory, the TensorRT plugin's
 harness where TensorRT's headers are, then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
 Tests that were left out are counted at the end, by reason: those of plans over CUDA memory need numpy and cuda-python.
@@ -11,6 +11,7 @@ Exit status: 0 all that ran passed, 1 a step failed, 2 something is missing here
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import importlib.util
 import json
@@ -38,6 +39,9 @@ ENGINE_TESTS = [BUILD / "plugins" / "tests" / "engine" / f"test_engine_{name}_cu
 ENGINE_STAND_IN = BUILD / "plugins" / "libserpent_engine_standin_cuda.so"
 RESULTS = ROOT / "benchmarks" / "results"
 
+PYTHON = (3, 11)
+"""The oldest that the project runs on; see pyproject.toml."""
+
 BUDGET_S = 460.0
 """For everything: the whole is to end in 8 minutes on a current GPU."""
 BENCHMARK_S = 90.0
@@ -55,6 +59,7 @@ else:
     print(json.dumps({
         "name": properties.name, "capability": [properties.major, properties.minor],
         "multiprocessors": properties.multi_processor_count, "memory_bytes": properties.total_memory,
+        "uuid": str(getattr(properties, "uuid", "")),
         "torch": torch.__version__, "torch_cuda": torch.version.cuda,
     }))
 """
@@ -129,6 +134,9 @@ def survey() -> Record:
     Raises:
         MissingError: a tool or the GPU.
     """
+    if sys.version_info < PYTHON:
+        wanted = ".".join(map(str, PYTHON))
+        raise MissingError(f"{sys.executable} is older than Python {wanted}; name another: make gpu-check PYTHON=...")
     if shutil.which("cmake") is None:
         raise MissingError("cmake is not on the PATH; install CMake 3.22 or later")
     for package in ("torch", "pytest"):
@@ -148,7 +156,10 @@ def survey() -> Record:
     if importlib.util.find_spec("triton") is not None:
         versions["triton"] = optional([sys.executable, "-c", "import triton; print(triton.__version__)"])
     asked = "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit"
-    smi = optional(["nvidia-smi", asked, "--format=csv,noheader", "--id=0"]).split(", ")
+    # The GPU that torch was shown, which need not be the machine's first; a part of one (MIG) is not to be asked about.
+    chosen = (f"GPU-{answer.pop('uuid').removeprefix('GPU-')}", "0")
+    answers = (optional(["nvidia-smi", asked, "--format=csv,noheader", f"--id={gpu}"]) for gpu in chosen)
+    smi = next((found for found in answers if found != "unknown"), "unknown").split(", ")
     names = ("driver", "max_sm_clock", "max_memory_clock", "power_limit")
     return Record({**answer, **dict(zip(names, smi, strict=False))}, versions)
 
@@ -175,11 +186,27 @@ def build(record: Record, left: Callable[[], float]) -> None:
         said = " ".join(configured.stderr.split())
         reason = re.search(r"CUDA kernels: not built, (.*?CUDACXX)", said)
         raise MissingError(f"no usable nvcc: {reason.group(1)}" if reason else f"cmake failed: {said}")
+    record.versions["nvcc"] = nvcc = first_number(cached("SERPENT_CUDA_STATE"))
+    driver = driver_cuda()
+    if driver is not None and int(nvcc.split(".")[0]) > driver[0]:
+        raise MissingError(
+            f"the driver is for CUDA {driver[0]}.{driver[1]} and runs nothing of nvcc {nvcc}; update it, or delete "
+            f"{BUILD} and name an nvcc of CUDA {driver[0]} with CUDACXX"
+        )
     compiled = run(["cmake", "--build", str(BUILD), "--parallel", jobs()], left())
-    record.versions["nvcc"] = first_number(cached("SERPENT_CUDA_STATE"))
     record.build = {"architectures": architecture, "library_bytes": LIBRARY.stat().st_size if LIBRARY.is_file() else 0}
     if compiled.returncode != 0:
         record.problems.append("the build failed")
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the driver runs; None where it does not say."""
+    version = ctypes.c_int()
+    try:
+        status = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return None
+    return (version.value // 1000, version.value % 1000 // 10) if status == 0 else None
 
 
 def jobs() -> str:
@@ -200,7 +227,10 @@ def test(record: Record, seconds: float) -> None:
     chosen = ["tests/gpu", "tests/test_cuda_build.py::test_no_kernel_spills_registers"]
     # The tests of that folder run on the CPU, too; here only those that carry the mark `require`.
     options = ["-k", "require or spills", "--require=cuda", f"--cuda-build={BUILD}", f"--junitxml={report}"]
-    finished = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *chosen], seconds)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *chosen]
+    # compute-sanitizer lies beside nvcc, which CMake also finds where the PATH does not lead.
+    places = [os.environ.get("PATH", os.defpath), str(Path(cached("CMAKE_CUDA_COMPILER")).parent)]
+    finished = run(command, seconds, PATH=os.pathsep.join(places))
     if report.is_file():
         record.tests = read_report(report)
     if finished.returncode != 0:

@@ -13,6 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from scan_bench import machine
+
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "gpu_check.py"
 
 PLUGIN = "built with the headers of 10.16.0 and 11.1.0"
@@ -69,6 +71,7 @@ class Machine:
             (build / "CMakeCache.txt").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
         elif "pytest" in command:
             stage = "tests"
+            assert variables["PATH"].endswith(":/wheel/bin")  # where compute-sanitizer is, too
             (build / "tests.xml").write_text(REPORT)
         elif command[0] == str(self._script.HARNESS):
             said = "H0 f32 ok\nplugin harness: 36 scans, 0 wrong\n"
@@ -96,13 +99,18 @@ def survey(script: ModuleType) -> object:
 
 
 def outcome(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, failing: str = "", plugin: str = PLUGIN
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str = "",
+    plugin: str = PLUGIN,
+    driver: tuple[int, int] | None = (13, 0),
 ) -> tuple[int, list[dict], list[list[str]]]:
     """Exit status, the records written, and the commands that ran."""
     machine = Machine(script, failing)
     machine.plugin = plugin
     monkeypatch.setattr(script, "run", machine.run)
     monkeypatch.setattr(script, "survey", lambda: survey(script))
+    monkeypatch.setattr(script, "driver_cuda", lambda: driver)
     status = script.main()
     records = [json.loads(path.read_text()) for path in sorted(script.RESULTS.glob("*.json"))]
     return status, records, machine.commands
@@ -211,6 +219,22 @@ def test_without_nvcc_one_line_says_so(
     assert capsys.readouterr().err == expected
 
 
+def test_a_driver_older_than_nvcc_is_named_before_anything_is_built(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, records, commands = outcome(script, monkeypatch, driver=(12, 8))
+    assert (status, records, len(commands)) == (2, [], 1)
+    said = "gpu-check: the driver is for CUDA 12.8 and runs nothing of nvcc 13.0.88; update it, or delete"
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("driver", [None, (13, 0), (14, 1)])
+def test_a_driver_as_new_as_nvcc_or_one_that_does_not_say_is_no_obstacle(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, driver: tuple[int, int] | None
+) -> None:
+    assert outcome(script, monkeypatch, driver=driver)[0] == 0
+
+
 def stand_in_torch(folder: Path, available: bool) -> None:
     (folder / "torch.py").write_text(f"""
 class cuda:
@@ -222,6 +246,7 @@ class cuda:
     def get_device_properties(index):
         class properties:
             name, major, minor, multi_processor_count, total_memory = "NVIDIA Test", 8, 9, 76, 2**34
+            uuid = "7a5e"
         return properties
 
 class version:
@@ -249,6 +274,33 @@ def test_without_a_gpu_one_line_says_so(
     assert script.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gpu-check: torch 9.9 sees no GPU (built for CUDA 13.0); run on a machine with")
+
+
+@pytest.mark.parametrize(("known", "clock"), [("GPU-7a5e", "1980 MHz"), ("0", "1410 MHz")], ids=["uuid", "MIG"])
+def test_the_clocks_are_of_the_gpu_that_torch_was_shown(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, clock: str
+) -> None:
+    stand_in_torch(tmp_path, available=True)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *--id={known}*) echo "580.1, {clock}, 2619 MHz, 700 W";; *) exit 6;; esac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    device = script.survey().device
+    assert (device["driver"], device["max_sm_clock"]) == ("580.1", clock)
+    assert "uuid" not in device
+    assert machine._nvidia_smi("7a5e")["driver_version"] == "580.1"
+
+
+def test_an_older_python_is_refused_before_minutes_have_passed(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "PYTHON", (9, 9))
+    assert script.main() == 2
+    assert "is older than Python 9.9; name another: make gpu-check PYTHON=..." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["torch", "pytest"])

@@ -31,19 +31,21 @@ def describe(device: torch.device) -> dict[str, object]:
         machine["gpu"] = properties.name
         machine["multiprocessors"] = properties.multi_processor_count
         machine["l2_cache_bytes"] = properties.L2_cache_size
-        machine |= _nvidia_smi()
+        machine |= _nvidia_smi(str(getattr(properties, "uuid", "")))
     return machine
 
 
-def _nvidia_smi() -> dict[str, str]:
+def _nvidia_smi(uuid: str) -> dict[str, str]:
     fields = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
     if shutil.which("nvidia-smi") is None:
         return {"driver_version": "unknown: no nvidia-smi"}
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return {"driver_version": f"unknown: {(done.stderr or done.stdout).strip()}"}
-    return dict(zip(fields, done.stdout.strip().split(", "), strict=False))
+    # The GPU that torch was shown, which need not be the machine's first; a part of one (MIG) is not to be asked about.
+    for gpu in (f"GPU-{uuid.removeprefix('GPU-')}", "0"):
+        command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", f"--id={gpu}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return dict(zip(fields, done.stdout.strip().split(", "), strict=False))
+    return {"driver_version": f"unknown: {(done.stderr or done.stdout).strip()}"}
 
 
 def cpu_model() -> str:
