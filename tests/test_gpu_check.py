@@ -186,6 +186,12 @@ def test_failures_of_the_engine_are_named(
     assert record["problems"] == [f"the tests of the C++ engine failed: {named}"]
 
 
+@pytest.mark.parametrize("folder", ["engine", "tensorrt"])
+def test_a_warning_of_an_untried_compiler_fails_no_step(folder: str) -> None:
+    listed = (SCRIPT.parents[1] / "plugins" / "tests" / folder / "CMakeLists.txt").read_text()
+    assert "-Werror" not in listed
+
+
 def test_a_harness_that_does_not_compile_fails_the_whole(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     status, (record,), commands = outcome(script, monkeypatch, "harness")
     assert status == 1
