@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import serpent
+from serpent import native
 from serpent.errors import CheckpointError, MissingExtraError, SerpentError, UsageError
 from serpent.model import set_precision
 from serpent.runtime import open_session
@@ -42,9 +43,27 @@ def test_info_says_what_runs(checkpoint: Path) -> None:
     info = session.info
     assert isinstance(session, TorchSession)
     assert (info.backend, info.task, info.precision, info.scan) == ("torch", "denoise", "fp32", "native")
-    assert info.device == ("cuda:0" if torch.cuda.is_available() else "cpu")
+    assert info.device == ("cuda:0" if torch.cuda.is_available() and native.library().has_cuda else "cpu")
     assert len(info.weights) == 64
     assert (info.profile.height.min, info.profile.height.max, info.profile.batch.max) == (8, None, None)
+
+
+def test_without_cuda_kernels_auto_is_the_cpu_and_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(native.Library, "has_cuda", False)
+    with open_session(checkpoint) as session:
+        assert session.info.device == "cpu"
+        (note,) = session.info.notes
+        assert note.startswith("runs on the CPU, not on cuda:0: ")
+        assert note.endswith(" was built without CUDA kernels")
+        assert session(picture(16, 24, 3)).shape == (16, 24, 3)
+    placed: list[object] = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda network, place: placed.append(place) or network)
+    assert open_session(checkpoint, "cuda").info.notes == ()  # what was asked for by name is no matter of choice
+    monkeypatch.setattr(native.Library, "has_cuda", True)
+    assert open_session(checkpoint).info.notes == ()
+    assert placed == [torch.device("cuda:0")] * 2
 
 
 def test_one_run_is_the_model_and_a_session_adds_padding_and_clipping(checkpoint: Path) -> None:

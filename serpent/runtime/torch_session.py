@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from serpent import native
 from serpent.errors import OutOfMemoryError, SerpentError, UsageError
 from serpent.extras import require
 from serpent.runtime.live_memory import run_bytes
@@ -28,7 +29,8 @@ class TorchSession(Session):
 
     Args:
         path: a ``.safetensors`` checkpoint.
-        device: "auto" (the first GPU that PyTorch can use, else the CPU), "cpu", "cuda" or "cuda:N".
+        device: "auto" (the first GPU that PyTorch can use, if the native library has CUDA kernels; else the CPU),
+            "cpu", "cuda" or "cuda:N".
         threads: CPU threads for the runs of this session; PyTorch's own setting by default.
         precision: "fp32", "fp16" or "bf16" inside the network; by default that of the file.
 
@@ -46,7 +48,11 @@ class TorchSession(Session):
 
         from serpent.model import load_model, read_metadata, set_precision
 
+        notes: tuple[str, ...] = ()
         self._device = choose_device(device)
+        if device == "auto" and self._device.type == "cuda" and not native.library().has_cuda:
+            notes = (f"runs on the CPU, not on {self._device}: {native.library().path} was built without CUDA kernels",)
+            self._device = torch.device("cpu")
         self._threads = threads
         self._used = False
         metadata = read_metadata(path)
@@ -67,6 +73,7 @@ class TorchSession(Session):
             profile=ShapeProfile(Range(1, 1, None), side, side, config.size_multiple),
             device=str(self._device),
             scan="native",
+            notes=notes,
         )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
