@@ -101,11 +101,14 @@ def main() -> int:
     except MissingError as missing:
         print(f"gpu-check: {missing}", file=sys.stderr)
         return 2
-    if not record.problems:
-        step("tests", record, lambda given: test(given, left()))
-        step("engine", record, lambda given: engine(given, left))
-        step("plugin", record, lambda given: plugin(given, left()))
-        step("benchmark", record, lambda given: benchmark(given, left() + BENCHMARK_S))
+    try:
+        if not record.problems:
+            step("tests", record, lambda given: test(given, left()))
+            step("engine", record, lambda given: engine(given, left))
+            step("plugin", record, lambda given: plugin(given, left()))
+            step("benchmark", record, lambda given: benchmark(given, left() + BENCHMARK_S))
+    except KeyboardInterrupt:
+        record.problems.append("interrupted")
     record.seconds["total"] = round(time.monotonic() - start, 1)
     path = write(record)
     for problem in record.problems:
@@ -121,10 +124,15 @@ def main() -> int:
 
 
 def step(name: str, record: Record, run: Any) -> None:
-    """Run one step and note how long it took."""
+    """Run one step and note how long it took; one that breaks off is a problem, and the steps after it go on."""
     print(f"\n== {name}", flush=True)
     start = time.monotonic()
-    run(record)
+    try:
+        run(record)
+    except MissingError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, what the other steps find is to be written)
+        record.problems.append(f"the {name} step broke off: {error!r}")
     record.seconds[name] = round(time.monotonic() - start, 1)
 
 

@@ -176,6 +176,31 @@ def test_a_failed_step_is_written_and_fails_the_whole(
 
 
 @pytest.mark.parametrize(
+    ("failure", "problem", "benchmarked"),
+    [
+        pytest.param(FileNotFoundError("plugin_harness"), "the plugin step broke off: FileNotFoundError(", True),
+        pytest.param(KeyboardInterrupt(), "interrupted", False, id="Ctrl-C"),
+    ],
+)
+def test_a_step_that_breaks_off_leaves_what_the_others_found(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    problem: str,
+    benchmarked: bool,
+) -> None:
+    def plugin(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(script, "plugin", plugin)
+    status, (record,), _ = outcome(script, monkeypatch)
+    assert status == 1
+    assert [found.startswith(problem) for found in record["problems"]] == [True]
+    assert record["tests"]["passed"] == 2
+    assert (record["benchmark"] is not None) == benchmarked
+
+
+@pytest.mark.parametrize(
     ("failing", "named"), [("programs", "the build"), ("test_engine_refusals_cuda", "test_engine_refusals_cuda")]
 )
 def test_failures_of_the_engine_are_named(
