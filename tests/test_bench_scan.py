@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,19 @@ def test_a_row_that_cannot_run_says_why() -> None:
     )
     assert (peer.status, peer.reason) == ("not measured", "RuntimeError: no such device")
     assert ours.status == "wrong"  # a kernel of this project that does not run is a fault, not a gap
+
+
+def test_no_failure_of_a_peer_ends_the_run() -> None:
+    def breaks(*_: Tensor) -> Tensor:
+        raise subprocess.CalledProcessError(1, ["gcc"])
+
+    ours, peer = group.measure(
+        run_of(Row("compiled", breaks), Row("serpent", selective_scan_2d, peer=False)), "SS2D", parse_shapes(TINY)[0]
+    )
+    assert (peer.status, peer.reason.partition(":")[0]) == ("not measured", "CalledProcessError")
+    assert ours.status == "measured"
+    with pytest.raises(subprocess.CalledProcessError):  # what nobody expects of our own code is no row of a table
+        group.measure(run_of(Row("serpent", breaks, peer=False)), "SS2D", parse_shapes(TINY)[0])
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])

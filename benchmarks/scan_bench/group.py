@@ -136,7 +136,10 @@ def _prepared(run: Run, row: Row, work: Workload, truth: Truth, index: int, reco
         return _bursts(row, work, call, index, record, seconds)
     except ArgumentError:
         raise
-    except REFUSALS as error:
+    except Exception as error:
+        if not row.peer and not isinstance(error, REFUSALS):
+            raise
+        # Of somebody else's code anything may come: Triton lets the failure of its C compiler through as it is.
         text = " ".join(str(error).split())[:300]
         record.status, record.reason = ("not measured" if row.peer else "wrong"), f"{type(error).__name__}: {text}"
         return {}
@@ -168,7 +171,7 @@ def _bursts(
     try:
         bursts[index, "cold"] = graph_burst(call, work.sets, lambda: row.settings(0))
         bursts[index, "warm"] = graph_burst(first_set, work.sets, lambda: row.settings(0))
-    except REFUSALS as error:
+    except Exception as error:
         if not row.peer:
             raise
         record.reason = f"no CUDA graph: {' '.join(str(error).split())[:200]}"
