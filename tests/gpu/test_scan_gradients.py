@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gpu_cases import STORAGE, by_device, made, moved, network_sizes, scan
-from scan_cases import NAMES, Arguments, Sizes, arguments, converted, relative
+from scan_cases import CPU, NAMES, Arguments, Sizes, arguments, converted, relative
 from serpent.scan import selective_scan_2d_reference
 
 DTYPES = pytest.mark.parametrize("dtype", STORAGE.values(), ids=STORAGE)
@@ -29,11 +29,14 @@ def gradients(inputs: Arguments, grad_y: Tensor) -> tuple[Tensor, ...]:
 
 
 @functools.cache
-def autograd(sizes: Sizes, stored: torch.dtype, dtype: torch.dtype, slow_decay: bool) -> tuple[Tensor, ...]:
-    """From the sequential reference in ``dtype``, for the numbers that storage in ``stored`` leaves."""
+def autograd(
+    sizes: Sizes, stored: torch.dtype, dtype: torch.dtype, slow_decay: bool, device: torch.device
+) -> tuple[Tensor, ...]:
+    """From the reference in ``dtype``, run on ``device``, for the numbers that storage in ``stored`` leaves."""
     inputs, grad_y = problem(sizes, stored, slow_decay)
-    leaves = [tensor.clone().requires_grad_() for tensor in converted(inputs, dtype)]
-    return torch.autograd.grad(selective_scan_2d_reference(*leaves), leaves, grad_y.to(dtype))
+    leaves = [tensor.clone().requires_grad_() for tensor in moved(converted(inputs, dtype), device)]
+    found = torch.autograd.grad(selective_scan_2d_reference(*leaves), leaves, grad_y.to(device, dtype))
+    return tuple(tensor.cpu() for tensor in found)
 
 
 @DTYPES
@@ -51,12 +54,12 @@ def autograd(sizes: Sizes, stored: torch.dtype, dtype: torch.dtype, slow_decay: 
     ],
 )
 def test_as_good_as_autograd(device: torch.device, sizes: Sizes, dtype: torch.dtype, slow_decay: bool) -> None:
-    """Twice the error of autograd in f32, plus sums over N in one order: N roundings add up like sqrt(N) of them."""
+    """Twice the error of autograd in f32 there, plus sums over N in one order: N roundings add like sqrt(N) of them."""
     inputs, grad_y = problem(sizes, dtype, slow_decay)
     summing = torch.finfo(torch.float32).eps * sizes.d_state**0.5
     ours = gradients(moved(inputs, device), grad_y.to(device))
-    exact = autograd(sizes, dtype, torch.float64, slow_decay)
-    peer = autograd(sizes, dtype, torch.float32, slow_decay)
+    exact = autograd(sizes, dtype, torch.float64, slow_decay, CPU)
+    peer = autograd(sizes, dtype, torch.float32, slow_decay, device)
     for name, given, gradient, truth, other in zip(NAMES, inputs, ours, exact, peer, strict=True):
         assert (gradient.dtype, gradient.shape, gradient.device.type) == (given.dtype, given.shape, device.type)
         if not truth.any():  # dL/dA of a single pixel

@@ -46,14 +46,14 @@ ODD = [
 @DTYPES
 @pytest.mark.parametrize("sizes", ODD)
 def test_odd_sizes(device: torch.device, sizes: Sizes, dtype: torch.dtype) -> None:
-    inputs, truth, single = problem(sizes, dtype)
+    inputs, truth, single = problem(sizes, dtype, device=device)
     assert_as_good_as_same_precision(scan(*moved(inputs, device)).cpu(), inputs, truth, single)
 
 
 @DTYPES
 @pytest.mark.parametrize("slow_decay", [False, True], ids=["usual", "slow-decay"])
 def test_a_long_sequence(device: torch.device, dtype: torch.dtype, slow_decay: bool) -> None:
-    inputs, truth, single = problem(Sizes(1, 40, 40, 16, 6, 2), dtype, slow_decay=slow_decay)
+    inputs, truth, single = problem(Sizes(1, 40, 40, 16, 6, 2), dtype, slow_decay=slow_decay, device=device)
     assert_as_good_as_same_precision(scan(*moved(inputs, device)).cpu(), inputs, truth, single)
 
 
@@ -63,7 +63,7 @@ def test_every_variant(device: torch.device, dtype: torch.dtype, slow_decay: boo
     names = variants(device)
     ran = set()
     for sizes in VARIANT_SIZES:
-        inputs, truth, single = problem(sizes, dtype, slow_decay=slow_decay)
+        inputs, truth, single = problem(sizes, dtype, slow_decay=slow_decay, device=device)
         for name in names:
             y = forced(name, moved(inputs, device))
             if y is not None:
