@@ -82,7 +82,7 @@ test-cuda-build: $(STAMP) ## Compile the CUDA kernels for all architectures and 
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSERPENT_CUDA=AUTO -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \
 		-DPython3_EXECUTABLE="$(abspath $(BIN))/python"
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel $(JOBS)
-	$(BIN)/python -m pytest tests/test_cuda_build.py --cuda-build build/cuda
+	$(BIN)/python -m pytest tests/test_cuda_build.py tests/test_cuda_ptx.py --cuda-build build/cuda
 
 gpu-check: ## On a machine with an NVIDIA GPU: build for it, test, benchmark; needs only cmake, nvcc, python3, torch, pytest
 	$(PYTHON) benchmarks/gpu_check.py

@@ -12,39 +12,20 @@ import subprocess
 import sys
 import sysconfig
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from cuda_build import Build, finished_build
 from serpent.errors import ArgumentError
 from serpent.native import Library, ScanPointers, ScanShape
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class Build:
-    """A build folder with CUDA kernels, and the architectures it was made for, such as "75-real"."""
-
-    folder: Path
-    architectures: tuple[str, ...]
-
-    @property
-    def library(self) -> Path:
-        return self.folder / "plugins" / "libserpent.so"
-
-
 @pytest.fixture(scope="module")
 def build(pytestconfig: pytest.Config) -> Build:
-    folder = pytestconfig.getoption("--cuda-build")
-    if folder is None:
-        pytest.skip("looks at a build of the CUDA kernels: make test-cuda-build")
-    (state,) = re.findall(r"^SERPENT_CUDA_STATE:INTERNAL=(.*)$", (folder / "CMakeCache.txt").read_text(), re.MULTILINE)
-    built = re.fullmatch(r"built by nvcc [\d.]+ for (.*)", state)
-    if built is None:
-        pytest.skip(f"CUDA kernels: {state}")
-    return Build(folder.resolve(), tuple(built.group(1).split(";")))
+    return finished_build(pytestconfig)
 
 
 @pytest.fixture(scope="module")

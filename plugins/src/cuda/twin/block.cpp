@@ -21,6 +21,7 @@ void Block::AlignedDelete::operator()(unsigned char* bytes) const { operator del
 Block::Block(Index3 index, unsigned threads, size_t shared_bytes)
     : index_(index),
       threads_(threads),
+      shared_bytes_(shared_bytes),
       shared_(static_cast<unsigned char*>(operator new(shared_bytes, kSharedAlignment))),
       warps_(threads / kWarpThreads),
       places_(threads),

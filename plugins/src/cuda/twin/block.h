@@ -45,6 +45,7 @@ class Block {
   Index3 index() const { return index_; }
   unsigned threads() const { return threads_; }
   unsigned char* shared() const { return shared_.get(); }
+  size_t shared_bytes() const { return shared_bytes_; }
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
   const std::string& message() const { return message_; }  // once every thread has left or been abandoned
 
@@ -59,6 +60,7 @@ class Block {
 
   Index3 index_;
   unsigned threads_;
+  size_t shared_bytes_;
   std::unique_ptr<unsigned char, AlignedDelete> shared_;
   Barrier barrier_;
   std::vector<Warp> warps_;
