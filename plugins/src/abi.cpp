@@ -3,7 +3,6 @@
 #include "cpu/scan_cpu.h"
 #include "cuda/scan_cuda.h"
 #include "failure.h"
-#include "parts.h"
 #include "serpent/scan.h"
 #include "shape.h"
 #include "workspace.h"
@@ -27,9 +26,8 @@ void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          "workspace has " + std::to_string(bytes) + " bytes; this shape needs " + std::to_string(needed));
   }
-  if (reinterpret_cast<uintptr_t>(workspace) % serpent::kPartAlignment != 0) {
-    fail(SERPENT_STATUS_INVALID_ARGUMENT,
-         "workspace is not aligned to " + std::to_string(serpent::kPartAlignment) + " bytes");
+  if (reinterpret_cast<uintptr_t>(workspace) % sizeof(float) != 0) {
+    fail(SERPENT_STATUS_INVALID_ARGUMENT, "workspace is not aligned to its elements of 4 bytes");
   }
 }
 

@@ -121,7 +121,7 @@ SERPENT_API serpent_status serpent_scan_backward_cpu(const serpent_scan_shape* s
 /* Enqueues on the caller's CUDA `stream` (a cudaStream_t, of the current device) without allocating or
  * synchronising; may be captured into a CUDA graph, best after one run outside of it: CUDA loads a kernel at its first
  * launch. Deterministic: equal inputs give equal bits on one device. Device pointers, aligned to their element; f32,
- * f16 or bf16; N and R up to 64; `workspace` has at least serpent_scan_workspace_size bytes, aligned to 256.
+ * f16 or bf16; N and R up to 64; `workspace` has at least serpent_scan_workspace_size bytes, aligned to 4.
  * SERPENT_STATUS_UNSUPPORTED where the library was built without CUDA kernels, SERPENT_STATUS_CUDA where the CUDA
  * runtime refuses a launch. */
 SERPENT_API serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_scan_tensors* tensors,

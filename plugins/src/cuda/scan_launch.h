@@ -11,7 +11,7 @@ namespace serpent::cuda {
 // Bytes of workspace under a plan: never more than workspace_bytes(shape), unless tests ask for shorter chunks.
 uint64_t scan_workspace_bytes(const serpent_scan_shape& shape, const ScanPlan& plan);
 
-// `workspace` has scan_workspace_bytes(shape, plan) bytes, aligned to 256.
+// `workspace` has scan_workspace_bytes(shape, plan) bytes, aligned to 4.
 void launch_scan(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanPlan& plan,
                  void* workspace, void* stream);
 

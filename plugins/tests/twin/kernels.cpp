@@ -13,7 +13,9 @@
 namespace twin_test {
 namespace {
 
-Array workspace_of(uint64_t bytes) { return {SERPENT_DTYPE_F32, static_cast<size_t>(bytes) / sizeof(float), 0}; }
+Array workspace_of(uint64_t bytes, size_t offset) {
+  return {SERPENT_DTYPE_F32, static_cast<size_t>(bytes) / sizeof(float), offset};
+}
 
 }  // namespace
 
@@ -26,27 +28,28 @@ std::vector<std::string> variant_lines() {
   return lines;
 }
 
-void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning) {
+void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning,
+                 size_t offset) {
   if (!tuning.any()) {
-    const Array workspace = workspace_of(serpent::workspace_bytes(shape));
+    const Array workspace = workspace_of(serpent::workspace_bytes(shape), offset);
     return serpent::scan_cuda(shape, tensors, serpent::choose_scan(shape), workspace.data(), nullptr);
   }
   const serpent::cuda::ScanPlan plan = serpent::cuda::plan_scan(
       shape, {tuning.variant, tuning.chunk, static_cast<int>(tuning.parts)}, serpent::cuda::device_multiprocessors());
-  const Array workspace = workspace_of(serpent::cuda::scan_workspace_bytes(shape, plan));
+  const Array workspace = workspace_of(serpent::cuda::scan_workspace_bytes(shape, plan), offset);
   serpent::cuda::launch_scan(shape, tensors, plan, workspace.data(), nullptr);
 }
 
 void run_backward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
-                  const serpent_scan_gradients& gradients, const Tuning& tuning) {
+                  const serpent_scan_gradients& gradients, const Tuning& tuning, size_t offset) {
   if (!tuning.any()) {
-    const Array workspace = workspace_of(serpent::backward_workspace_bytes(shape));
+    const Array workspace = workspace_of(serpent::backward_workspace_bytes(shape), offset);
     return serpent::scan_backward_cuda(shape, tensors, gradients, workspace.data(), nullptr);
   }
   serpent::BackwardTuning backward;
   backward.chunk_tokens = tuning.chunk != 0 ? tuning.chunk : backward.chunk_tokens;
   backward.warps_wanted = tuning.warps != 0 ? tuning.warps : backward.warps_wanted;
-  const Array workspace = workspace_of(serpent::backward_layout(shape, backward).bytes);
+  const Array workspace = workspace_of(serpent::backward_layout(shape, backward).bytes, offset);
   serpent::cuda::launch_backward(shape, tensors, gradients, workspace.data(), nullptr, backward);
 }
 

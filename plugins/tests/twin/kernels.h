@@ -23,9 +23,11 @@ struct Tuning {
 // Name, N and R of each forward variant; N and R are the greatest that it takes, and where the table says so the only.
 std::vector<std::string> variant_lines();
 
-// Each on a workspace of its own, of exactly the size it asks for, that starts as NaN. Throw serpent::Failure.
-void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning);
+// Each on a workspace of its own, of exactly the size it asks for, that starts as NaN and, as arrays do, `offset`
+// elements past an aligned address. Throw serpent::Failure.
+void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const Tuning& tuning,
+                 size_t offset);
 void run_backward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
-                  const serpent_scan_gradients& gradients, const Tuning& tuning);
+                  const serpent_scan_gradients& gradients, const Tuning& tuning, size_t offset);
 
 }  // namespace twin_test

@@ -9,7 +9,7 @@
 //     chunk=TOKENS         length of a chunk of the sequence; without it what the table says
 //     parts=COUNT          of a chunk in the forward pass, at most
 //     warps=COUNT          that the backward pass aims at: few make a block walk several channel tiles
-//     offset=ELEMENTS      where each array starts, past an aligned address
+//     offset=ELEMENTS      where each array and the workspace start, past an aligned address
 //     runs=COUNT           times to run, each with another order of blocks; all must agree bit by bit
 //     spoil=ARRAY:INDEX:nan|inf   one element of x, x_dbl or grad_y
 //     dump=FOLDER          (oracle) where to write inputs and results, raw f64
@@ -169,11 +169,11 @@ Bytes run_once(const Command& command, Arrays& arrays, uint64_t seed) {
   }
   const serpent_scan_shape& shape = command.options.shape;
   if (forward) {
-    run_forward(shape, arrays.tensors(), command.tuning);
+    run_forward(shape, arrays.tensors(), command.tuning, command.offset);
   } else {
     serpent_scan_tensors tensors = arrays.tensors();
     tensors.y = nullptr;  // a backward pass may not read it
-    run_backward(shape, tensors, arrays.gradients(), command.tuning);
+    run_backward(shape, tensors, arrays.gradients(), command.tuning, command.offset);
   }
   Bytes bytes;
   for (const Array* output : arrays.outputs(forward)) {
