@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import session
 from serpent.errors import NativeLibraryError
 from serpent.runtime.plugin_library import plugin_library
 
@@ -68,12 +69,17 @@ def _compiled_programs_end_with_their_test() -> Iterator[None]:
         sys.modules["torch._dynamo"].reset()
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """B at 64 with weights, exported once for all tests of a process; copy the files to change them."""
-    from exported import export_with_the_command
+@pytest.fixture(scope="session", autouse=True)
+def _shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    session.open_folder(tmp_path_factory)
 
-    return export_with_the_command(tmp_path_factory.mktemp("exported"))
+
+@pytest.fixture(scope="session")
+def exported() -> Exported:
+    """B at 64 with weights, exported once for all tests of a session; copy the files to change them."""
+    from exported import export_with_the_command, exported_in
+
+    return exported_in(session.made_once("exported", export_with_the_command))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import session
 from serpent.runtime.border import BORDERS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -175,6 +176,5 @@ def run(*command: object, **options: Any) -> str:
 
 
 def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The session's. Each xdist worker has a base folder of its own inside the session's."""
-    base = tmp_path_factory.getbasetemp()
-    return Build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cpp_engine")
+    """The session's."""
+    return Build(session.open_folder(tmp_path_factory) / "cpp_engine")

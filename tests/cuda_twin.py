@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import session
+
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = REPOSITORY / "plugins" / "src" / "cuda"
 
@@ -69,6 +71,5 @@ def _run(*command: str) -> None:
 
 
 def shared_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
-    """The session's. Each xdist worker has a base folder of its own inside the session's."""
-    base = tmp_path_factory.getbasetemp()
-    return Twin((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cuda_twin")
+    """The session's."""
+    return Twin(session.open_folder(tmp_path_factory) / "cuda_twin")

@@ -1,11 +1,13 @@
-"""Small networks and their exported graphs, each made once per test process."""
+"""Small networks and their exported graphs, each traced once per test session."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import onnx
 
+import session
 from serpent.config import SerpentConfig
 from serpent.model import Serpent, create_model
 from serpent.shapes import ShapeProfile, parse_profile
@@ -24,8 +26,15 @@ def profile(variant: str = "B", resolution: str = "64", batch: str = "1") -> Sha
 
 @functools.cache
 def _graph(variant: str, resolution: str, precision: str, batch: str) -> bytes:
-    raw = trace(network(variant), profile(variant, resolution, batch), precision)
-    return finish(raw, name="network").SerializeToString(deterministic=True)
+    sizes = profile(variant, resolution, batch)
+
+    def make(folder: Path) -> None:
+        raw = trace(network(variant), sizes, precision)
+        (folder / "graph.onnx").write_bytes(finish(raw, name="network").SerializeToString(deterministic=True))
+
+    # Of a free side the graph holds no bounds.
+    sides = [str(side.min) if side.is_static else "free" for side in (sizes.batch, sizes.height, sizes.width)]
+    return (session.made_once("-".join([variant, precision, *sides]), make) / "graph.onnx").read_bytes()
 
 
 def graph(variant: str = "B", resolution: str = "64", precision: str = "fp32", batch: str = "1") -> onnx.ModelProto:
