@@ -58,11 +58,18 @@ class Twin:
             command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | settings
         )
 
-    def variants(self) -> list[tuple[str, str, str]]:
-        """Name of each forward variant, and the greatest N and R that it takes."""
+    def variants(self) -> list[tuple[str, str]]:
+        """Each forward variant with "D,N,R" of shapes for it, the greatest N and R that it takes.
+
+        D is of two tiles, once copied as vectors of 16 bytes and once channel by channel.
+        """
         lines = self.run("cuda_twin", "variants").stdout.splitlines()
         assert lines
-        return [(name, states, ranks) for name, states, ranks in map(str.split, lines)]
+        return [
+            (name, f"{int(tile) + more},{states},{ranks}")
+            for name, states, ranks, tile in map(str.split, lines)
+            for more in (8, 1)
+        ]
 
 
 def _run(*command: str) -> None:

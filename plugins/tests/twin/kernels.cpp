@@ -22,8 +22,9 @@ Array workspace_of(uint64_t bytes, size_t offset) {
 std::vector<std::string> variant_lines() {
   std::vector<std::string> lines;
   for (const serpent::cuda::VariantInfo& variant : serpent::cuda::scan_variants()) {
+    const int tile = serpent::cuda::visit_variant(variant.kernels, [](auto v) -> int { return v.kTileChannels; });
     lines.push_back(std::string(variant.name) + " " + std::to_string(variant.states) + " " +
-                    std::to_string(variant.ranks));
+                    std::to_string(variant.ranks) + " " + std::to_string(tile));
   }
   return lines;
 }

@@ -20,7 +20,8 @@ struct Tuning {
   bool any() const { return !variant.empty() || parts != 0 || chunk != 0 || warps != 0; }
 };
 
-// Name, N and R of each forward variant; N and R are the greatest that it takes, and where the table says so the only.
+// Name, N, R and channels of a tile of each forward variant; N and R are the greatest that it takes, and where the
+// table says so the only.
 std::vector<std::string> variant_lines();
 
 // Each on a workspace of its own, of exactly the size it asks for, that starts as NaN and, as arrays do, `offset`

@@ -1,7 +1,7 @@
 // Runs the CUDA kernels on CPU threads (src/cuda/twin) on one problem and holds what they compute against the f64
 // oracle. tests/test_cuda_twin.py owns the list of problems.
 //
-//   cuda_twin variants                                  name, N and R of each forward variant
+//   cuda_twin variants                                  name, N, R and channels of a tile of each forward variant
 //   cuda_twin misuse NAME                               runs a faulty kernel of misuse.cpp
 //   cuda_twin forward|backward|oracle KEY=VALUE ...
 //     shape=B,H,W,D,N,R    dtype=f32|f16|bf16   data=usual|slow-decay
