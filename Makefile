@@ -57,8 +57,7 @@ test: $(STAMP) ## Run all tests but the slow ones
 	$(PYTEST) -m "not slow"
 
 test-slow: $(STAMP) ## Run the slow tests
-	$(PYTEST) -m slow
-	$(PYTEST) tests/reliability --scale 0.2
+	$(PYTEST) -m slow --scale 0.2
 
 soak: $(STAMP) ## Run the reliability tests in full: tens of minutes
 	$(PYTEST) tests/reliability --scale 1 --figures benchmarks/results/soak-$$(date -u +%F).json

@@ -11,6 +11,12 @@ Record = Callable[[str, object], None]
 """pytest's ``record_property``: with ``--figures`` it is written down."""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # So that `make test-slow` runs them among its tests: on their own they keep one process busy and leave one idle.
+    if float(item.config.getoption("--scale")) > 0.05:
+        item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def scaled(request: pytest.FixtureRequest) -> Scaled:
     """A full count to what this tier does of it, at least 1."""
