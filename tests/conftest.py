@@ -82,6 +82,16 @@ def exported() -> Exported:
     return exported_in(session.made_once("exported", export_with_the_command))
 
 
+@pytest.fixture(scope="module")
+def traced_once() -> Iterator[None]:
+    """Exports in this process trace a network once, for tests of what comes after."""
+    from traced import trace_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serpent_export.graph.trace", trace_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with random weights, for tests of what lies around a network."""

@@ -26,6 +26,8 @@ from serpent.runtime.onnx_session import OnnxSession
 from serpent_cli.main import run_export, run_verify
 from serpent_export import export
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 
 @pytest.fixture
 def copied(exported: Exported, tmp_path: Path) -> Exported:

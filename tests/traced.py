@@ -10,6 +10,7 @@ import onnx
 import session
 from serpent.config import SerpentConfig
 from serpent.model import Serpent, create_model
+from serpent.model.checkpoint import weights_digest
 from serpent.shapes import ShapeProfile, parse_profile
 from serpent_export.canonical import finish
 from serpent_export.tracing import trace
@@ -24,17 +25,21 @@ def profile(variant: str = "B", resolution: str = "64", batch: str = "1") -> Sha
     return parse_profile(SerpentConfig.from_variant(variant), resolution, batch)
 
 
-@functools.cache
-def _graph(variant: str, resolution: str, precision: str, batch: str) -> bytes:
-    sizes = profile(variant, resolution, batch)
+def trace_once(model: Serpent, sizes: ShapeProfile, precision: str) -> onnx.ModelProto:
+    """``trace``, which equal networks, sizes and precisions go through once a session."""
 
     def make(folder: Path) -> None:
-        raw = trace(network(variant), sizes, precision)
-        (folder / "graph.onnx").write_bytes(finish(raw, name="network").SerializeToString(deterministic=True))
+        onnx.save_model(trace(model, sizes, precision), folder / "raw.onnx")
 
     # Of a free side the graph holds no bounds.
     sides = [str(side.min) if side.is_static else "free" for side in (sizes.batch, sizes.height, sizes.width)]
-    return (session.made_once("-".join([variant, precision, *sides]), make) / "graph.onnx").read_bytes()
+    return onnx.load_model(session.made_once("-".join([weights_digest(model), precision, *sides]), make) / "raw.onnx")
+
+
+@functools.cache
+def _graph(variant: str, resolution: str, precision: str, batch: str) -> bytes:
+    raw = trace_once(network(variant), profile(variant, resolution, batch), precision)
+    return finish(raw, name="network").SerializeToString(deterministic=True)
 
 
 def graph(variant: str = "B", resolution: str = "64", precision: str = "fp32", batch: str = "1") -> onnx.ModelProto:
