@@ -26,6 +26,8 @@ from serpent_export.same_result import check_same_result
 from tests.fakes import FakeSession
 from traced import graph
 
+pytestmark = pytest.mark.usefixtures("traced_once")
+
 KINDS = {"f16-nchw": TensorProto.FLOAT16, "u8-nhwc": TensorProto.UINT8}
 
 
