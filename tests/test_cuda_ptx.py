@@ -70,8 +70,8 @@ def either(request: pytest.FixtureRequest) -> str:
 def test_every_variant(either: str, dtype: str) -> None:
     variants = [line.split() for line in run(either, "variants").splitlines()]
     assert len(variants) > 1
-    for place, (name, states, ranks) in enumerate(variants, start=DTYPES.index(dtype)):
-        channels = (33, 40)[place % 2]  # copied one by one, or as vectors
+    for place, (name, states, ranks, tile) in enumerate(variants, start=DTYPES.index(dtype)):
+        channels = (int(tile) + 1, 2 * int(tile))[place % 2]  # copied one by one, or as vectors; two tiles
         shape = f"shape=1,3,4,{channels},{states},{ranks}"
         run(either, "forward", f"variant={name}", shape, f"dtype={dtype}", "chunk=8", "runs=1")
 

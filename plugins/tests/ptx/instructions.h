@@ -1,57 +1,19 @@
-// What each PTX instruction does, for the C++ that tests/ptx_to_cpp.py writes: ptx_<name>, T and S its types. Registers
-// come as unsigned integers of their width, or wider where they are constants. Source: PTX ISA 9.0, section 9.7.
+// What each PTX instruction does, for the C++ that tests/ptx_to_cpp.py writes: ptx_<name>, T and S its types.
+// Arithmetic here; memory, barriers and shuffles in memory.h. Source: PTX ISA 9.0, section 9.7.
 #pragma once
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
-#include <string>
 #include <type_traits>
 
 #include "cpu/storage.h"
-#include "cuda/twin/thread.h"
+#include "memory.h"
+#include "registers.h"
 
 namespace serpent::cuda::ptx {
-
-using twin::current;
-
-struct F16 {
-  uint16_t bits;
-};
-struct BF16 {
-  uint16_t bits;
-};
-
-template <size_t kBytes>
-using Bits =
-    std::conditional_t<kBytes == 1, uint8_t,
-                       std::conditional_t<kBytes == 2, uint16_t, std::conditional_t<kBytes == 4, uint32_t, uint64_t>>>;
-
-template <class T, class R>
-T as(R raw) {
-  static_assert(sizeof(R) >= sizeof(T));
-  if constexpr (std::is_same_v<T, bool>) {
-    return raw != 0;
-  } else {
-    return std::bit_cast<T>(static_cast<Bits<sizeof(T)>>(raw));
-  }
-}
-
-template <class R, class T>
-void put(R& to, T value) {
-  static_assert(sizeof(R) >= sizeof(T));
-  if constexpr (std::is_integral_v<T>) {
-    to = static_cast<R>(value);  // a signed value fills a wider register with its sign
-  } else {
-    to = std::bit_cast<Bits<sizeof(T)>>(value);
-  }
-}
-
-inline uint64_t integer(long long value) { return static_cast<uint64_t>(value); }
-inline uint64_t address_of(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
 // Integers, and floats where the name has no rounding: PTX rounds those to nearest even.
 #define SERPENT_PTX_BINARY(name, expression) \
@@ -261,110 +223,5 @@ float ptx_rcp_approx_ftz(A value) {
   const float x = flushed(as<T>(value));
   return approximated(1 / static_cast<double>(x), x, 0.5);
 }
-
-template <class T, class... R>
-void load_from(const char* space, const unsigned char* from, R&... to) {
-  twin::check_aligned(space, from, sizeof(T) * sizeof...(R));
-  size_t i = 0;
-  (
-      [&] {
-        Bits<sizeof(T)> bits;
-        std::memcpy(&bits, from + sizeof(T) * i++, sizeof(T));
-        put(to, std::bit_cast<T>(bits));
-      }(),
-      ...);
-}
-
-template <class T, class... R>
-void store_to(const char* space, unsigned char* to, R... values) {
-  twin::check_aligned(space, to, sizeof(T) * sizeof...(R));
-  size_t i = 0;
-  (
-      [&] {
-        const auto bits = std::bit_cast<Bits<sizeof(T)>>(as<T>(values));
-        std::memcpy(to + sizeof(T) * i++, &bits, sizeof(T));
-      }(),
-      ...);
-}
-
-// Shared memory begins at address 0.
-inline unsigned char* shared_at(uint64_t address, size_t bytes) {
-  const auto place = static_cast<uint32_t>(address);
-  const size_t size = current().block->shared_bytes();
-  if (bytes > size || place > size - bytes) {
-    current().block->fail("shared memory at " + std::to_string(place) + " + " + std::to_string(bytes) + ", of " +
-                          std::to_string(size) + " bytes");
-  }
-  return current().shared + place;
-}
-
-inline unsigned char* memory_at(uint64_t address) { return reinterpret_cast<unsigned char*>(address); }
-
-template <class T, class... R>
-void ptx_ld_param(uint64_t address, R&... to) {
-  load_from<T>("ld.param", memory_at(address), to...);
-}
-
-template <class T, class... R>
-void ptx_ld_global(uint64_t address, R&... to) {
-  load_from<T>("ld.global", memory_at(address), to...);
-}
-
-template <class T, class... R>
-void ptx_ld_global_nc(uint64_t address, R&... to) {
-  load_from<T>("ld.global.nc", memory_at(address), to...);
-}
-
-template <class T, class... R>
-void ptx_ld_shared(uint64_t address, R&... to) {
-  load_from<T>("ld.shared", shared_at(address, sizeof(T) * sizeof...(R)), to...);
-}
-
-template <class T, class... R>
-void ptx_st_global(uint64_t address, R... values) {
-  store_to<T>("st.global", memory_at(address), values...);
-}
-
-template <class T, class... R>
-void ptx_st_shared(uint64_t address, R... values) {
-  store_to<T>("st.shared", shared_at(address, sizeof(T) * sizeof...(R)), values...);
-}
-
-inline void expect(const char* what, uint64_t value, uint64_t expected) {
-  if (static_cast<uint32_t>(value) != static_cast<uint32_t>(expected)) {
-    current().block->fail(std::string(what) + " is " + std::to_string(value) + "; expected " +
-                          std::to_string(expected));
-  }
-}
-
-inline void ptx_bar_sync(uint64_t barrier) {
-  expect("bar.sync's barrier", barrier, 0);
-  twin::block_sync("bar.sync");
-}
-
-inline void ptx_bar_warp_sync(uint64_t members) {
-  expect("bar.warp.sync's mask", members, 0xffffffffU);
-  twin::warp_sync("bar.warp.sync");
-}
-
-template <class T, class A, class B, class C, class M>
-T ptx_shfl_sync_bfly(A value, B mask, C clamp, M members) {
-  expect("shfl.sync's clamp", clamp, 31);
-  expect("shfl.sync's mask", members, 0xffffffffU);
-  return twin::shuffle_xor(as<uint32_t>(value), static_cast<int>(mask));
-}
-
-inline void ptx_cp_async_cg_shared_global(uint64_t to, uint64_t from, uint64_t bytes) {
-  expect("cp.async.cg's size", bytes, 16);
-  twin::copy_async(shared_at(to, bytes), memory_at(from), bytes);
-}
-
-inline void ptx_cp_async_ca_shared_global(uint64_t to, uint64_t from, uint64_t bytes) {
-  twin::copy_async(shared_at(to, bytes), memory_at(from), bytes);
-}
-
-inline void ptx_cp_async_commit_group() { twin::copy_async_commit(); }
-
-inline void ptx_cp_async_wait_group(uint64_t pending) { twin::copy_async_wait(static_cast<int>(pending)); }
 
 }  // namespace serpent::cuda::ptx
