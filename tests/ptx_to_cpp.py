@@ -59,21 +59,19 @@ class UnknownError(Exception):
 
 
 class Entry:
-    """One kernel: its name, mangled, and where each of its parameters lies in the launch's buffer."""
+    """One kernel, with where each of its parameters lies in the launch's buffer."""
 
-    def __init__(self, name: str, parameters: str, shared: str) -> None:
-        self.name = name
+    def __init__(self, parameters: str, shared: str) -> None:
         self.symbols = {shared: "uint64_t{0}"}
         self.layout: list[str] = []
         end = 0
         for align, kind, symbol, count in PARAMETER.findall(parameters):
-            size = f"sizeof({TYPES[kind]})"
             width = int(kind[1:]) // 8
             step = int(align or width)
             offset = (end + step - 1) // step * step
             end = offset + width * int(count or 1)
             self.symbols[symbol] = f"address_of(parameters + {offset})"
-            self.layout.append(f"{{{offset}, {size} * {count or 1}}}")
+            self.layout.append(f"{{{offset}, {end - offset}}}")
         self.bytes = end
 
     def operand(self, text: str) -> str:
@@ -177,7 +175,7 @@ def translate(ptx: str) -> str:
     lines = ['#include "instructions.h"', '#include "kernels.h"', "", "namespace serpent::cuda::ptx {", "namespace {"]
     entries: list[str] = []
     for name, parameters, threads, body in ENTRY.findall(ptx):
-        entry = Entry(name, parameters, shared[1] if shared else "")
+        entry = Entry(parameters, shared[1] if shared else "")
         entries.append(f'    {{"{name}", {name}, {threads}, {entry.bytes}, {{{", ".join(entry.layout)}}}}},')
         lines += ["", f"void {name}([[maybe_unused]] const unsigned char* parameters) {{", *entry.translate(body), "}"]
     if len(entries) != len(re.findall(r"\.entry\b", ptx)):
@@ -199,7 +197,7 @@ def main() -> None:
     cuobjdump, archive, *outputs = sys.argv[1:]
     texts = extract(cuobjdump, Path(archive).resolve())
     if len(texts) != len(outputs):
-        sys.exit(f"{archive} holds {len(texts)} texts of PTX, {len(outputs)} are expected: build for one virtual one")
+        sys.exit(f"{archive} holds {len(texts)} texts of PTX, not {len(outputs)}; build for one virtual architecture")
     try:
         for text, output in zip(texts, outputs, strict=True):
             Path(output).write_text(translate(text))
