@@ -51,7 +51,8 @@ class TorchSession(Session):
         notes: tuple[str, ...] = ()
         self._device = choose_device(device)
         if device == "auto" and self._device.type == "cuda" and not native.library().has_cuda:
-            notes = (f"runs on the CPU, not on {self._device}: {native.library().path} was built without CUDA kernels",)
+            reason = f"{native.library().path} was built without CUDA kernels; reinstall it where nvcc is found"
+            notes = (f"runs on the CPU, not on {self._device}: {reason}",)
             self._device = torch.device("cpu")
         self._threads = threads
         self._used = False
