@@ -259,3 +259,10 @@ def test_bad_input_gets_one_sentence(tmp_path: Path, arguments: list[str], code:
     with pytest.raises(SerpentError, match=re.escape(message)) as caught:
         train.main(given, standalone_mode=False)
     assert caught.value.exit_code == code
+
+
+def test_a_name_that_is_no_weights_is_told_which_are(tmp_path: Path) -> None:
+    make_pictures(tmp_path / "data", 2)
+    with pytest.raises(SerpentError, match="the checkpoint Q does not exist") as caught:
+        train.main([str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--init", "Q"], standalone_mode=False)
+    assert caught.value.hint == "name a .safetensors file, or B, L or H for the weights that ship"

@@ -99,7 +99,7 @@ def train(
     validation, last.safetensors). Ctrl-C ends the run with a checkpoint; --resume goes on to the bit. On several GPUs
     use --devices; on several machines start the same command with torchrun.
     """
-    from serpent.errors import UsageError
+    from serpent.errors import CheckpointError, UsageError
     from serpent.extras import require
 
     start = time.monotonic()
@@ -126,6 +126,9 @@ def train(
     check_run(out, resume=resume)
     if initial is not None:
         initial = model_file(initial)
+        if not initial.exists():
+            hint = "name a .safetensors file, or B, L or H for the weights that ship"
+            raise CheckpointError(f"the checkpoint {initial} does not exist", hint=hint)
         load_network(initial)
     with activity("reading the pictures") as progress:
         pictures = Photographs(data, least=made.crop, processes=devices, on_read=progress.tile)

@@ -6,7 +6,7 @@
 
 namespace serpent {
 
-constexpr uint64_t kPartAlignment = 256;  // what cudaMalloc gives; each part starts on it
+constexpr uint64_t kPartAlignment = 256;  // what cudaMalloc gives; each part starts at a multiple of it
 
 // Makes room for an array of f32 behind the `bytes` given out so far; returns where it starts.
 inline uint64_t place_part(uint64_t& bytes, std::initializer_list<int64_t> sides) {
