@@ -6,13 +6,14 @@ Offline: needs cmake, nvcc, and Python 3.11 with torch (built for CUDA) and pyte
 build/gpu, runs tests/gpu and the test of the ptxas report, the C++ runtime over CUDA memory, the TensorRT plugin's
 harness where TensorRT's headers are, then benchmarks/bench_scan.py, and writes benchmarks/results/<gpu>-<date>.json.
 Tests that were left out are counted at the end, by reason: those of plans over CUDA memory need numpy and cuda-python.
-Exit status: 0 all that ran passed, 1 a step failed, 2 something is missing here.
+Exit status: 0 all that ran passed, 1 a step failed, 2 something is missing here, 130 interrupted before the tests.
 """
 
 from __future__ import annotations
 
 import ctypes
 import datetime as dt
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -40,7 +41,8 @@ ENGINE_STAND_IN = BUILD / "plugins" / "libserpent_engine_standin_cuda.so"
 RESULTS = ROOT / "benchmarks" / "results"
 
 PYTHON = (3, 11)
-"""The oldest that the project runs on; see pyproject.toml."""
+PYTEST = (8, 3)
+"""The oldest that the project runs on and is tested with; see pyproject.toml."""
 
 BUDGET_S = 460.0
 """For everything: the whole is to end in 8 minutes on a current GPU."""
@@ -101,6 +103,9 @@ def main() -> int:
     except MissingError as missing:
         print(f"gpu-check: {missing}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("gpu-check: interrupted before the tests; nothing is written", file=sys.stderr)
+        return 130
     try:
         if not record.problems:
             step("tests", record, lambda given: test(given, left()))
@@ -150,6 +155,12 @@ def survey() -> Record:
     for package in ("torch", "pytest"):
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"{sys.executable} has no {package}; name one that has: make gpu-check PYTHON=...")
+    pytest = importlib.metadata.version("pytest")
+    if tuple(map(int, pytest.split(".")[:2])) < PYTEST:
+        wanted = ".".join(map(str, PYTEST))
+        raise MissingError(
+            f"{sys.executable} has pytest {pytest}, older than {wanted}; name another: make gpu-check PYTHON=..."
+        )
     answer = json.loads(checked([sys.executable, "-c", SURVEY]).splitlines()[-1])
     if "problem" in answer:
         raise MissingError(f"{answer['problem']}; run on a machine with an NVIDIA GPU, with a torch built for CUDA")

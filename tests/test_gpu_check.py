@@ -241,6 +241,17 @@ def test_after_a_failed_build_nothing_runs(script: ModuleType, monkeypatch: pyte
     assert len(commands) == 2
 
 
+def test_ctrl_c_before_the_tests_leaves_no_record(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "build", build)
+    assert outcome(script, monkeypatch)[:2] == (130, [])
+    assert capsys.readouterr().err == "gpu-check: interrupted before the tests; nothing is written\n"
+
+
 def test_without_nvcc_one_line_says_so(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,12 +337,13 @@ def test_the_clocks_are_of_the_gpu_that_torch_was_shown(
     assert machine._nvidia_smi("7a5e")["driver_version"] == "580.1"
 
 
-def test_an_older_python_is_refused_before_minutes_have_passed(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "said"), [("PYTHON", "is older than Python 99.9"), ("PYTEST", "older than 99.9")])
+def test_an_older_python_or_pytest_is_refused_before_minutes_have_passed(
+    script: ModuleType, name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(script, "PYTHON", (9, 9))
+    monkeypatch.setattr(script, name, (99, 9))
     assert script.main() == 2
-    assert "is older than Python 9.9; name another: make gpu-check PYTHON=..." in capsys.readouterr().err
+    assert f"{said}; name another: make gpu-check PYTHON=..." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["torch", "pytest"])
