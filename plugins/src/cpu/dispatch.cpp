@@ -1,4 +1,8 @@
 // Chooses a kernel at run time. SERPENT_X86 is defined where the AVX kernels are built.
+#if defined(SERPENT_X86)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 
@@ -16,10 +20,19 @@ struct Isa {
   bool runs_here;
 };
 
+#if defined(SERPENT_X86)
+bool has_f16c() {  // __builtin_cpu_supports does not know that name in older Clang
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 Isa choose_isa() {
 #if defined(SERPENT_X86)
-  const bool runs_avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool runs_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #endif
   const Isa fastest_first[] = {
 #if defined(SERPENT_X86)
