@@ -8,7 +8,7 @@
 namespace serpent {
 
 constexpr int64_t kDirections = 4;
-constexpr int64_t kMaxState = 256;   // N; the CPU kernel keeps one state tile on the stack
+constexpr int64_t kMaxState = 256;   // N; the CPU's backward pass has arrays of this size, and of the next
 constexpr int64_t kMaxDtRank = 256;  // R
 constexpr int64_t kMaxCudaState = 64;
 constexpr int64_t kMaxCudaDtRank = 64;

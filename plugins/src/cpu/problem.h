@@ -10,13 +10,6 @@ namespace {
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-template <int64_t kLanes, class Real>
-inline void copy_lanes(const Real* from, Real* to) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    to[lane] = from[lane];
-  }
-}
-
 template <class T, class Real>
 struct Problem {
   int64_t height, width, channels, d_state, dt_rank;
