@@ -3,23 +3,19 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "divide_up.h"
 #include "parts.h"
 
 namespace serpent {
-namespace {
-
-int64_t quotient_up(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
-
-}  // namespace
 
 BackwardLayout backward_layout(const serpent_scan_shape& shape, const BackwardTuning& tuning) {
   BackwardLayout layout{};
   layout.tokens = shape.height * shape.width;
   layout.chunk_tokens = tuning.chunk_tokens;
-  layout.chunks = quotient_up(layout.tokens, layout.chunk_tokens);
-  layout.subtiles = quotient_up(layout.chunk_tokens, kBackwardSubtile);
-  layout.tiles = quotient_up(shape.channels, kBackwardChannels);
-  layout.warps = quotient_up(shape.d_state, kBackwardStates);
+  layout.chunks = divide_up(layout.tokens, layout.chunk_tokens);
+  layout.subtiles = divide_up(layout.chunk_tokens, kBackwardSubtile);
+  layout.tiles = divide_up(shape.channels, kBackwardChannels);
+  layout.warps = divide_up(shape.d_state, kBackwardStates);
   const int64_t running = std::max<int64_t>(shape.batch * layout.chunks, 1) * layout.warps;
   layout.splits = std::clamp<int64_t>(tuning.warps_wanted / running, 1, layout.tiles);
 

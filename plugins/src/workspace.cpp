@@ -2,15 +2,17 @@
 
 #include <initializer_list>
 
+#include "divide_up.h"
 #include "parts.h"
 #include "shape.h"
 
 namespace serpent {
+
 ScanLayout scan_layout(const serpent_scan_shape& shape, int64_t chunk_tokens) {
   ScanLayout layout{};
   layout.tokens = shape.height * shape.width;
   layout.chunk_tokens = chunk_tokens;
-  layout.chunks = layout.tokens / chunk_tokens + (layout.tokens % chunk_tokens != 0 ? 1 : 0);
+  layout.chunks = divide_up(layout.tokens, chunk_tokens);
 
   const auto place = [&](std::initializer_list<int64_t> sides) { return place_part(layout.bytes, sides); };
   layout.states = place({shape.batch, kDirections, layout.chunks, shape.d_state, shape.channels});

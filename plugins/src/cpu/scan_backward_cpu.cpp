@@ -11,11 +11,10 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
-#include <new>
 #include <type_traits>
 #include <vector>
 
+#include "aligned_memory.h"
 #include "backward_kernel.h"
 #include "parallel.h"
 #include "shape.h"
@@ -24,24 +23,10 @@
 namespace serpent {
 namespace {
 
-constexpr int64_t kPiecePixels = 1024;             // one merging task adds up
-constexpr int64_t kRoundBytes = int64_t{8} << 20;  // buffers worth starting threads for
-constexpr int64_t kThreadWork = int64_t{1} << 17;  // state updates worth a thread
-constexpr int64_t kAlignment = 64;
+constexpr int64_t kPiecePixels = 1024;                 // one merging task adds up
+constexpr int64_t kRoundBytes = int64_t{8} << 20;      // buffers worth starting threads for
+constexpr int64_t kThreadWork = int64_t{1} << 17;      // state updates worth a thread
 constexpr int64_t kOrder[kDirections] = {0, 2, 1, 3};  // rows beside rows, columns beside columns: equal work
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-int64_t aligned(int64_t bytes) { return divide_up(bytes, kAlignment) * kAlignment; }
-
-struct FreeAligned {
-  void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{kAlignment}); }
-};
-using Memory = std::unique_ptr<std::byte, FreeAligned>;
-
-Memory allocate(int64_t bytes) {
-  return Memory(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{kAlignment})));
-}
 
 // Where the gradients of `count` pictures are summed up.
 template <class Real>

@@ -4,10 +4,8 @@
 #include "scan_cpu.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 
-#include "huge_pages.h"
+#include "aligned_memory.h"
 #include "kernel.h"
 #include "parallel.h"
 #include "shape.h"
@@ -20,20 +18,6 @@ constexpr int64_t kMergePixels = 1024;             // one merging task adds up
 constexpr int64_t kRoundBytes = int64_t{8} << 20;  // sums worth starting threads for
 constexpr int64_t kThreadWork = int64_t{1} << 18;  // state updates worth a thread: about 50 us
 constexpr int64_t kHalfBytes = 2;                  // of a 16-bit number
-constexpr size_t kAlignment = 64;                  // a cache line, so that threads share none
-
-struct FreeAligned {
-  void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{kAlignment}); }
-};
-using Memory = std::unique_ptr<std::byte, FreeAligned>;
-
-Memory allocate(int64_t bytes) {
-  Memory memory(static_cast<std::byte*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{kAlignment})));
-  advise_huge_pages(memory.get(), bytes);
-  return memory;
-}
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Plan {
   int64_t channels;    // of a tile
@@ -74,8 +58,7 @@ void scan_cpu(const serpent_scan_shape& shape, const serpent_scan_tensors& tenso
   const Plan plan = choose_plan(shape, kernel, threads);
   const int64_t tiles = divide_up(shape.channels, plan.channels);
   const int64_t jobs = shape.batch * tiles;  // a job is one tile of one picture
-  const int64_t scratch_bytes =
-      divide_up(static_cast<int64_t>(kernel.scratch_bytes(shape, plan.channels)), kAlignment) * kAlignment;
+  const int64_t scratch_bytes = aligned(static_cast<int64_t>(kernel.scratch_bytes(shape, plan.channels)));
   const Memory scratch = allocate(threads * scratch_bytes);
   const int64_t sums_bytes = pixels * plan.channels * static_cast<int64_t>(kernel.real_bytes);
   const auto task_of = [&](int64_t job, int64_t worker) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "divide_up.h"
 #include "failure.h"
 #include "shape.h"
 #include "workspace.h"
@@ -57,19 +58,17 @@ bool takes(const VariantInfo& variant, const serpent_scan_shape& shape) {
                        : shape.d_state == variant.states && shape.dt_rank == variant.ranks;
 }
 
-int64_t quotient_up(int64_t value, int64_t divisor) { return value / divisor + (value % divisor != 0 ? 1 : 0); }
-
 int64_t tiles_of(const VariantInfo& variant, const serpent_scan_shape& shape) {
   const int64_t width = visit_variant(variant.kernels, [](auto v) -> int64_t { return v.kTileChannels; });
-  return shape.batch * quotient_up(shape.channels, width);
+  return shape.batch * divide_up(shape.channels, width);
 }
 
 int64_t warps_of(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t chunk_tokens) {
-  return tiles_of(variant, shape) * kDirections * quotient_up(shape.height * shape.width, chunk_tokens);
+  return tiles_of(variant, shape) * kDirections * divide_up(shape.height * shape.width, chunk_tokens);
 }
 
 // Of the multiprocessor with the most warps, which is the last to finish.
-bool busy(int64_t warps, int64_t multiprocessors) { return quotient_up(warps, multiprocessors) >= kBusyWarps; }
+bool busy(int64_t warps, int64_t multiprocessors) { return divide_up(warps, multiprocessors) >= kBusyWarps; }
 
 bool busy_in_one_chunk(const VariantInfo& variant, const serpent_scan_shape& shape, int64_t multiprocessors) {
   return busy(warps_of(variant, shape, shape.height * shape.width), multiprocessors);
@@ -132,7 +131,7 @@ int64_t chunk_length(const VariantInfo& variant, const serpent_scan_shape& shape
   const int64_t chunks = busy_in_one_chunk(variant, shape, multiprocessors)
                              ? 1
                              : kResidentWarps * multiprocessors / warps_of(variant, shape, tokens);
-  const int64_t length = quotient_up(quotient_up(tokens, std::max<int64_t>(chunks, 1)), kChunkStep) * kChunkStep;
+  const int64_t length = divide_up(divide_up(tokens, std::max<int64_t>(chunks, 1)), kChunkStep) * kChunkStep;
   return std::clamp(length, kScanChunkTokens, kMaxChunkTokens);
 }
 
