@@ -2,25 +2,26 @@
 
 #include "failure.h"
 #include "scan_cuda.h"
-#include "scan_launch.h"
 #include "scan_run.h"
 #include "workspace.h"
 
 namespace serpent {
-namespace cuda {
 
-uint64_t scan_workspace_bytes(const serpent_scan_shape& shape, const ScanPlan& plan) {
-  return scan_layout(shape, plan.chunk_tokens).bytes;
+bool has_cuda() noexcept { return true; }
+
+cuda::ScanPlan choose_scan(const serpent_scan_shape& shape) {
+  const char* forced = std::getenv("SERPENT_CUDA_VARIANT");
+  return cuda::plan_scan(shape, {.variant = forced != nullptr ? forced : ""}, cuda::device_multiprocessors());
 }
 
-void launch_scan(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const ScanPlan& plan,
-                 void* workspace, void* stream) {
+void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const cuda::ScanPlan& plan,
+               void* workspace, void* stream) {
   const ScanLayout layout = scan_layout(shape, plan.chunk_tokens);
   const auto part = [&](uint64_t start) {
     return reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) + start);
   };
-  ScanRun run{{}, tensors, plan, stream};
-  ScanSizes& sizes = run.sizes;
+  cuda::ScanRun run{{}, tensors, plan, stream};
+  cuda::ScanSizes& sizes = run.sizes;
   sizes.batch = shape.batch;
   sizes.height = shape.height;
   sizes.width = shape.width;
@@ -40,28 +41,14 @@ void launch_scan(const serpent_scan_shape& shape, const serpent_scan_tensors& te
   sizes.column_image = part(layout.column_image);
   switch (shape.dtype) {
     case SERPENT_DTYPE_F32:
-      return run_scan<float>(run);
+      return cuda::run_scan<float>(run);
     case SERPENT_DTYPE_F16:
-      return run_scan<Half>(run);
+      return cuda::run_scan<cuda::Half>(run);
     case SERPENT_DTYPE_BF16:
-      return run_scan<BFloat16>(run);
+      return cuda::run_scan<cuda::BFloat16>(run);
     default:
       fail(SERPENT_STATUS_INTERNAL, "dtype " + std::to_string(shape.dtype) + " reached the CUDA scan");
   }
-}
-
-}  // namespace cuda
-
-bool has_cuda() noexcept { return true; }
-
-cuda::ScanPlan choose_scan(const serpent_scan_shape& shape) {
-  const char* forced = std::getenv("SERPENT_CUDA_VARIANT");
-  return cuda::plan_scan(shape, {.variant = forced != nullptr ? forced : ""}, cuda::device_multiprocessors());
-}
-
-void scan_cuda(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const cuda::ScanPlan& plan,
-               void* workspace, void* stream) {
-  cuda::launch_scan(shape, tensors, plan, workspace, stream);
 }
 
 }  // namespace serpent

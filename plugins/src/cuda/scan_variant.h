@@ -5,11 +5,12 @@
 #include <cstdint>
 
 #include "device_types.h"
+#include "shape.h"
 
 namespace serpent::cuda {
 
-constexpr int kMaxStates = 64;  // the largest N
-constexpr int kMaxRanks = 64;   // the largest R
+constexpr int kMaxStates = static_cast<int>(kMaxCudaState);
+constexpr int kMaxRanks = static_cast<int>(kMaxCudaDtRank);
 
 // kSharers neighbouring lanes have the same kOwnChannels channels, and kOwnStates states each of every one of them: a
 // lane's i-th state is i * kSharers + its place among the sharers, and its c-th channel lies c * kGroups further.

@@ -6,7 +6,7 @@
 #include "cuda/backward_launch.h"
 #include "cuda/device.h"
 #include "cuda/scan_cuda.h"
-#include "cuda/scan_launch.h"
+#include "cuda/variants.h"
 #include "problem.h"
 #include "workspace.h"
 
@@ -37,8 +37,8 @@ void run_forward(const serpent_scan_shape& shape, const serpent_scan_tensors& te
   }
   const serpent::cuda::ScanPlan plan = serpent::cuda::plan_scan(
       shape, {tuning.variant, tuning.chunk, static_cast<int>(tuning.parts)}, serpent::cuda::device_multiprocessors());
-  const Array workspace = workspace_of(serpent::cuda::scan_workspace_bytes(shape, plan), offset);
-  serpent::cuda::launch_scan(shape, tensors, plan, workspace.data(), nullptr);
+  const Array workspace = workspace_of(serpent::scan_layout(shape, plan.chunk_tokens).bytes, offset);
+  serpent::scan_cuda(shape, tensors, plan, workspace.data(), nullptr);
 }
 
 void run_backward(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
