@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a declaration of this header changes; libraries of different revisions do not mix. */
-#define SERPENT_ADAPTER_REVISION 2
+#define SERPENT_ADAPTER_REVISION 3
 
 /* Exported by every adapter library, as `const serpent_adapter* serpent_engine_adapter(void)`. */
 #define SERPENT_ADAPTER_ENTRY "serpent_engine_adapter"
@@ -85,7 +85,6 @@ typedef struct serpent_adapter_copy {
 
 typedef struct serpent_adapter {
   int32_t revision;
-  const char* name;
 
   /* `library` is the dlopen handle of TensorRT's library, here and below. */
   serpent_engine_status (*version)(void* library, serpent_adapter_version* version, serpent_engine_error* error);

@@ -38,8 +38,6 @@ std::string io_text(int32_t io) {
   return std::to_string(io) + (found != kBorders.end() ? " (" + std::string(found->name) + ")" : "");
 }
 
-Shape shape_of(const serpent_engine_pictures& pictures) { return {pictures.batch, pictures.height, pictures.width}; }
-
 }  // namespace
 
 Engine::Engine(const std::filesystem::path& plan, const serpent_engine_options& options)

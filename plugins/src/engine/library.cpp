@@ -48,9 +48,11 @@ serpent_adapter_version decode(int32_t version) {
   return found;
 }
 
+std::string product(bool is_rtx) { return is_rtx ? "TensorRT-RTX" : "TensorRT"; }
+
 std::string title_of(const serpent_adapter_version& version) {
-  return std::string(version.is_rtx ? "TensorRT-RTX " : "TensorRT ") + std::to_string(version.major) + "." +
-         std::to_string(version.minor) + "." + std::to_string(version.patch);
+  return product(version.is_rtx != 0) + " " + std::to_string(version.major) + "." + std::to_string(version.minor) +
+         "." + std::to_string(version.patch);
 }
 
 const serpent_adapter* load_adapter(const std::string& path) {
@@ -59,7 +61,7 @@ const serpent_adapter* load_adapter(const std::string& path) {
   const serpent_adapter* calls = entry != nullptr ? entry() : nullptr;
   if (calls == nullptr || calls->revision != SERPENT_ADAPTER_REVISION) {
     fail(SERPENT_ENGINE_UNSUPPORTED, path + " is no adapter of revision " + std::to_string(SERPENT_ADAPTER_REVISION) +
-                                         " of this library" + "; reinstall serpent-restoration");
+                                         " of this library; reinstall serpent-restoration");
   }
   return calls;
 }
@@ -69,7 +71,7 @@ const serpent_adapter* choose_adapter(const serpent_adapter_version& version, co
   const std::string title = title_of(version);
   if (version.is_rtx && (version.major != kRtxMajor || version.minor < kRtxLeastMinor)) {
     fail(SERPENT_ENGINE_UNSUPPORTED,
-         where + " is " + title + "; this library has an adapter for TensorRT-RTX 1.7 and " + "later 1.x alone");
+         where + " is " + title + "; this library has an adapter for TensorRT-RTX 1.7 and later 1.x alone");
   }
   const int major = version.is_rtx ? kRtxLayout : version.major;
   const auto path = own_folder() / ("libserpent_engine_trt" + std::to_string(major) + ".so");
@@ -115,14 +117,15 @@ void check_version(const serpent_adapter_version& version, const Backend& backen
                    const Manifest& manifest) {
   const std::vector<int> wanted = numbers(manifest.version);
   const std::vector<int> found = {version.major, version.minor, version.patch, version.build};
-  bool equal = wanted.size() >= 3 && (manifest.flavour == "rtx") == (version.is_rtx != 0);
+  const bool is_rtx = manifest.flavour == "rtx";
+  bool equal = wanted.size() >= 3 && is_rtx == (version.is_rtx != 0);
   for (std::size_t i = 0; i < wanted.size() && i < found.size(); ++i) {
     equal = equal && wanted[i] == found[i];
   }
   if (!equal) {
-    const std::string title = manifest.flavour == "rtx" ? "TensorRT-RTX " : "TensorRT ";
-    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " was built with " + title + manifest.version + "; loaded is " +
-                                         backend.title + ", which cannot run it; run serpent-export again on this " +
+    fail(SERPENT_ENGINE_UNSUPPORTED, plan.string() + " was built with " + product(is_rtx) + " " + manifest.version +
+                                         "; loaded is " + backend.title +
+                                         ", which cannot run it; run serpent-export again on this "
                                          "machine, or set tensorrt_library to the library of that version");
   }
 }
@@ -143,9 +146,9 @@ Backend load_backend(const std::filesystem::path& library, const std::filesystem
     backend.calls = load_adapter(stand_in);
   } else {
     const std::string where = library.empty() ? soname(manifest) : library.string();
-    const std::string product = manifest.flavour == "rtx" ? "TensorRT-RTX" : "TensorRT";
-    backend.library = open_library(where, product + " " + manifest.version + ", which " + plan.string() + " needs,",
-                                   "; install it, or set tensorrt_library to its file");
+    backend.library = open_library(
+        where, product(manifest.flavour == "rtx") + " " + manifest.version + ", which " + plan.string() + " needs,",
+        "; install it, or set tensorrt_library to its file");
     const auto version = reinterpret_cast<int32_t (*)()>(dlsym(backend.library, "getInferLibVersion"));
     if (version == nullptr) {
       fail(SERPENT_ENGINE_UNSUPPORTED, where + " is no TensorRT library: it has no getInferLibVersion");

@@ -20,8 +20,7 @@ class Slot {
   Slot& operator=(const Slot&) = delete;
 
   // Device memory for one tensor, kept between runs and never shrunk.
-  class Buffer {
-   public:
+  struct Buffer {
     char* data = nullptr;
     uint64_t bytes = 0;
   };

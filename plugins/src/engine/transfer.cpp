@@ -15,8 +15,6 @@ int64_t reflect_then_edge(int64_t index, int64_t old) {
   return std::max<int64_t>(last - (index - last), 0);
 }
 
-Shape shape_of(const serpent_engine_pictures& pictures) { return {pictures.batch, pictures.height, pictures.width}; }
-
 }  // namespace
 
 Shape padded(const Shape& shape, const serpent_engine_info& profile) {

@@ -23,6 +23,10 @@ struct Shape {
   }
 };
 
+inline Shape shape_of(const serpent_engine_pictures& pictures) {
+  return {pictures.batch, pictures.height, pictures.width};
+}
+
 // The smallest shape within the profile that holds `shape`: sides are multiples of the network's unit.
 Shape padded(const Shape& shape, const serpent_engine_info& profile);
 

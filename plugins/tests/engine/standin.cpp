@@ -293,7 +293,6 @@ serpent_engine_status finish_stream(serpent_adapter_runtime*, void* stream, serp
 
 constexpr serpent_adapter kAdapter = {
     .revision = SERPENT_ADAPTER_REVISION,
-    .name = "stand-in",
     .version = version,
     .create_runtime = create_runtime,
     .destroy_runtime = destroy_runtime,

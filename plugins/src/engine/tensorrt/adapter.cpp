@@ -2,8 +2,6 @@
 // translate the failure.
 #include "../adapter.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 
 #include "../failure.h"
@@ -11,7 +9,6 @@
 #include "objects.h"
 
 using serpent::engine::CudaDriver;
-using serpent::engine::fail;
 using serpent::engine::guarded;
 using serpent::engine::on_device;
 using serpent::engine::refuse;
@@ -19,21 +16,7 @@ using serpent::engine::refuse;
 namespace {
 
 serpent_engine_status version(void* library, serpent_adapter_version* found, serpent_engine_error* error) {
-  return guarded(error, [&] {
-    const auto part = [&](const char* name) -> int32_t {
-      const auto function = reinterpret_cast<int32_t (*)()>(dlsym(library, name));
-      if (function == nullptr) {
-        fail(SERPENT_ENGINE_UNSUPPORTED, std::string("the TensorRT library lacks the function ") + name);
-      }
-      return function();
-    };
-    *found = {};
-    found->major = part("getInferLibMajorVersion");
-    found->minor = part("getInferLibMinorVersion");
-    found->patch = part("getInferLibPatchVersion");
-    found->build = part("getInferLibBuildVersion");
-    found->is_rtx = found->major < 8 ? 1 : 0;  // TensorRT itself was at 8 when TensorRT-RTX began at 1
-  });
+  return guarded(error, [&] { *found = serpent::engine::version_of(library); });
 }
 
 serpent_engine_status create_runtime(void* library, int32_t device, serpent_adapter_runtime** runtime,
@@ -195,7 +178,6 @@ serpent_engine_status finish_stream(serpent_adapter_runtime* runtime, void* stre
 
 constexpr serpent_adapter kAdapter = {
     .revision = SERPENT_ADAPTER_REVISION,
-    .name = "TensorRT",
     .version = version,
     .create_runtime = create_runtime,
     .destroy_runtime = destroy_runtime,

@@ -115,6 +115,17 @@ void refuse(Log& log, const std::string& what) {
   fail(SERPENT_ENGINE_TENSORRT, what + ": " + (reason.empty() ? "TensorRT gave no reason" : reason));
 }
 
+serpent_adapter_version version_of(void* library) {
+  const auto part = [&](const char* name) { return find<int32_t (*)()>(library, name)(); };
+  serpent_adapter_version found = {};
+  found.major = part("getInferLibMajorVersion");
+  found.minor = part("getInferLibMinorVersion");
+  found.patch = part("getInferLibPatchVersion");
+  found.build = part("getInferLibBuildVersion");
+  found.is_rtx = found.major < 8 ? 1 : 0;  // TensorRT itself was at 8 when TensorRT-RTX began at 1
+  return found;
+}
+
 void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* file,
                  const serpent_adapter_plugin& plugin) {
   std::error_code problem;

@@ -26,6 +26,9 @@ class Log : public nvinfer1::ILogger {
 // Fails with SERPENT_ENGINE_TENSORRT: `what`, and the reason in the log.
 [[noreturn]] void refuse(Log& log, const std::string& what);
 
+// What a TensorRT library says of itself. Fails with SERPENT_ENGINE_UNSUPPORTED: it lacks a function for it.
+serpent_adapter_version version_of(void* library);
+
 // Where the registry lacks `plugin`, loads the library `file`.
 // Fails with SERPENT_ENGINE_UNSUPPORTED: no such library, one without this plugin, or the registry has it from another.
 void load_plugin(nvinfer1::IPluginRegistry& registry, Log& log, const char* file, const serpent_adapter_plugin& plugin);
