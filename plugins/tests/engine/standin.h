@@ -10,9 +10,7 @@
 // from left to right, so that every padded row, column and picture shows in the result.
 //
 // Over host memory, streams are threads that work through a queue, and every copy's bounds are checked; the same over a
-// GPU's memory is another library. Device memory starts out as NaN. Where there is no test program to call the
-// functions below, environment variables say the same when the library is loaded: STANDIN_FAIL (a call's name),
-// STANDIN_VERSION ("rtx 1.7.1.116").
+// GPU's memory is another library. Device memory starts out as NaN.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +30,7 @@ STANDIN_API void hold_calls(const std::string& name);
 STANDIN_API bool wait_until_held(int count);
 STANDIN_API void release_calls();
 
-// What `version` answers: "rtx 1.7.1.116" or "trt 10.16.0.72".
+// What `version` answers, such as "trt 10.16.0.72"; until it is called, "rtx 1.7.1.116".
 STANDIN_API void set_version(const std::string& version);
 
 // How long each run of the network takes at least.

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -12,22 +11,17 @@ namespace standin {
 
 struct Controls {
   std::mutex mutex;
-  std::string failing = read("STANDIN_FAIL", "");
+  std::string failing;
   int skip = 0;
   std::string held_name;
   int held = 0;
   std::condition_variable held_changed;
-  std::string version = read("STANDIN_VERSION", "rtx 1.7.1.116");
+  std::string version = "rtx 1.7.1.116";
   std::vector<std::string> log;
   std::atomic<int> delay_ms = 0;
   std::atomic<int> collisions = 0;
   std::atomic<int> running = 0;
   std::atomic<int> most = 0;
-
-  static std::string read(const char* name, const char* otherwise) {
-    const char* value = std::getenv(name);
-    return value != nullptr ? value : otherwise;
-  }
 
   void note(const std::string& what) {
     const std::lock_guard lock(mutex);

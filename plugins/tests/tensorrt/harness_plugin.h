@@ -21,7 +21,6 @@ class GuardedMemory {
   GuardedMemory& operator=(const GuardedMemory&) = delete;
 
   void* data() const { return static_cast<char*>(memory_) + kZone; }
-  size_t bytes() const { return bytes_; }
   void fill_with_nan() { fill(data(), 0xff, bytes_); }
   std::vector<char> contents() const;
   bool zones_are_untouched() const;
