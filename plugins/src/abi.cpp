@@ -18,16 +18,13 @@ void check_threads(int32_t num_threads) {
   }
 }
 
-void check_workspace(const void* workspace, uint64_t bytes, uint64_t needed) {
+void check_workspace_size(const void* workspace, uint64_t bytes, uint64_t needed) {
   if (workspace == nullptr) {
     bytes = 0;
   }
   if (bytes < needed) {
     fail(SERPENT_STATUS_INVALID_ARGUMENT,
          "workspace has " + std::to_string(bytes) + " bytes; this shape needs " + std::to_string(needed));
-  }
-  if (reinterpret_cast<uintptr_t>(workspace) % sizeof(float) != 0) {
-    fail(SERPENT_STATUS_INVALID_ARGUMENT, "workspace is not aligned to its elements of 4 bytes");
   }
 }
 
@@ -84,9 +81,9 @@ serpent_status serpent_scan_cuda(const serpent_scan_shape* shape, const serpent_
     serpent::check_cuda_shape(shape);
     serpent::check_tensors(*shape, tensors);
     if (shape->batch > 0) {
-      serpent::check_cuda_alignment(*shape, *tensors);
+      serpent::check_cuda_alignment(*shape, *tensors, workspace);
     }
-    check_workspace(workspace, workspace_bytes, serpent::workspace_bytes(*shape));
+    check_workspace_size(workspace, workspace_bytes, serpent::workspace_bytes(*shape));
     if (shape->batch > 0) {
       serpent::scan_cuda(*shape, *tensors, serpent::choose_scan(*shape), workspace, stream);
     }
@@ -107,8 +104,8 @@ serpent_status serpent_scan_backward_cuda(const serpent_scan_shape* shape, const
   return guarded(error, [&] {
     serpent::check_cuda_shape(shape);
     serpent::check_gradients(*shape, tensors, gradients);
-    serpent::check_cuda_alignment(*shape, *tensors, *gradients);
-    check_workspace(workspace, workspace_bytes, serpent::backward_workspace_bytes(*shape));
+    serpent::check_cuda_alignment(*shape, *tensors, *gradients, workspace);
+    check_workspace_size(workspace, workspace_bytes, serpent::backward_workspace_bytes(*shape));
     serpent::scan_backward_cuda(*shape, *tensors, *gradients, workspace, stream);
   });
 }

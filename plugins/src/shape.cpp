@@ -42,7 +42,7 @@ void check_inputs(const serpent_scan_tensors* tensors) {
                   {"D_skip", tensors->D_skip}});
 }
 
-constexpr uintptr_t kWeightBytes = 4;  // of an element of the weights of a CUDA scan, always f32
+constexpr uintptr_t kF32Bytes = 4;  // of an element of the weights and the workspace of a CUDA scan, always f32
 
 uintptr_t element_bytes(const serpent_scan_shape& shape) { return shape.dtype == SERPENT_DTYPE_F32 ? 4 : 2; }
 
@@ -55,11 +55,15 @@ void check_aligned(std::initializer_list<Named> arguments, uintptr_t bytes) {
   }
 }
 
-void check_input_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors) {
+void check_input_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
+                           const void* workspace) {
   check_aligned({{"x", tensors.x}, {"x_dbl", tensors.x_dbl}}, element_bytes(shape));
-  check_aligned(
-      {{"dt_weight", tensors.dt_weight}, {"dt_bias", tensors.dt_bias}, {"A", tensors.A}, {"D_skip", tensors.D_skip}},
-      kWeightBytes);
+  check_aligned({{"dt_weight", tensors.dt_weight},
+                 {"dt_bias", tensors.dt_bias},
+                 {"A", tensors.A},
+                 {"D_skip", tensors.D_skip},
+                 {"workspace", workspace}},
+                kF32Bytes);
 }
 
 }  // namespace
@@ -106,21 +110,21 @@ void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* 
   }
 }
 
-void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors) {
-  check_input_alignment(shape, tensors);
+void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const void* workspace) {
+  check_input_alignment(shape, tensors, workspace);
   check_aligned({{"y", tensors.y}}, element_bytes(shape));
 }
 
 void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
-                          const serpent_scan_gradients& gradients) {
-  check_input_alignment(shape, tensors);
+                          const serpent_scan_gradients& gradients, const void* workspace) {
+  check_input_alignment(shape, tensors, workspace);
   check_aligned({{"grad_y", gradients.grad_y}, {"grad_x", gradients.grad_x}, {"grad_x_dbl", gradients.grad_x_dbl}},
                 element_bytes(shape));
   check_aligned({{"grad_dt_weight", gradients.grad_dt_weight},
                  {"grad_dt_bias", gradients.grad_dt_bias},
                  {"grad_A", gradients.grad_A},
                  {"grad_D_skip", gradients.grad_D_skip}},
-                kWeightBytes);
+                kF32Bytes);
 }
 
 void check_gradients(const serpent_scan_shape& shape, const serpent_scan_tensors* tensors,

@@ -24,9 +24,9 @@ void check_tensors(const serpent_scan_shape& shape, const serpent_scan_tensors* 
 
 // Throws Failure naming the first pointer of a scan, or of a backward pass, which leaves y alone, that is not aligned
 // to its elements: an access would end the CUDA context. Null pointers pass.
-void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors);
+void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors, const void* workspace);
 void check_cuda_alignment(const serpent_scan_shape& shape, const serpent_scan_tensors& tensors,
-                          const serpent_scan_gradients& gradients);
+                          const serpent_scan_gradients& gradients, const void* workspace);
 
 // Throws Failure naming the first null pointer of a backward pass. An empty batch needs those of the weights'
 // gradients.

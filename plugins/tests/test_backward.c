@@ -136,8 +136,8 @@ static void test_refusals(void) {
 
 /* Without kernels, so that what is refused first is what stands between a caller and a fault on a GPU. */
 static void test_cuda_is_refused_without_kernels(void) {
-  static const char* const names[] = {"grad_y",       "grad_x", "grad_x_dbl", "grad_dt_weight",
-                                      "grad_dt_bias", "grad_A", "grad_D_skip"};
+  static const char* const names[] = {"grad_y",       "grad_x", "grad_x_dbl",  "grad_dt_weight",
+                                      "grad_dt_bias", "grad_A", "grad_D_skip", "workspace"};
   const float in[16] = {0.0F};
   float out[16];
   const void* pointers[7];
@@ -150,7 +150,7 @@ static void test_cuda_is_refused_without_kernels(void) {
     return;
   }
   CHECK(serpent_scan_backward_workspace_size(&shape, &bytes, NULL) == SERPENT_STATUS_OK);
-  for (wrong = 0; wrong <= 7; ++wrong) { /* 7: none */
+  for (wrong = 0; wrong <= 8; ++wrong) { /* 7: the workspace, 8: none */
     serpent_scan_gradients gradients = {in, out, out, out, out, out, out};
     serpent_error error = {{0}};
     serpent_status status;
@@ -158,11 +158,14 @@ static void test_cuda_is_refused_without_kernels(void) {
     (void)memcpy(pointers, &gradients, sizeof pointers);
     if (wrong < 7) {
       pointers[wrong] = (const char*)pointers[wrong] + 2;
+    }
+    if (wrong < 8) {
       (void)snprintf(message, sizeof message, "%s is not aligned to its elements of 4 bytes", names[wrong]);
     }
     (void)memcpy(&gradients, pointers, sizeof pointers);
-    status = serpent_scan_backward_cuda(&shape, &tensors, &gradients, workspace, bytes, NULL, &error);
-    CHECK(status == (wrong < 7 ? SERPENT_STATUS_INVALID_ARGUMENT : SERPENT_STATUS_UNSUPPORTED));
+    status =
+        serpent_scan_backward_cuda(&shape, &tensors, &gradients, workspace + (wrong == 7 ? 2 : 0), bytes, NULL, &error);
+    CHECK(status == (wrong < 8 ? SERPENT_STATUS_INVALID_ARGUMENT : SERPENT_STATUS_UNSUPPORTED));
     if (strcmp(error.message, message) != 0) {
       (void)fprintf(stderr, "the message is \"%s\", not \"%s\"\n", error.message, message);
       ++failures;

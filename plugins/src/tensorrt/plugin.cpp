@@ -163,11 +163,7 @@ int32_t ScanPlugin::enqueue(const nvinfer1::PluginTensorDesc* input_descs,
     check_not_null(workspace, "workspace");
     const serpent_scan_tensors tensors{inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5], outputs[0]};
     check_tensors(shape, &tensors);
-    check_cuda_alignment(shape, tensors);
-    // The kernels keep floats there, read one by one: TensorRT does not say how it aligns what it hands out.
-    if (reinterpret_cast<uintptr_t>(workspace) % sizeof(float) != 0) {
-      refuse("workspace is not aligned to its elements of 4 bytes");
-    }
+    check_cuda_alignment(shape, tensors, workspace);  // TensorRT does not say how it aligns what it hands out
     if (!choice_.has_value() || !same(choice_->shape, shape)) {
       choose(shape);
     }
