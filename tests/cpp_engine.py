@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 import session
+from cmake_build import REPOSITORY, CMakeBuild
 from serpent.runtime.border import BORDERS
 
-REPOSITORY = Path(__file__).parents[1]
 OK, INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY, INTERNAL, CUDA, MODEL_FILE, TENSORRT, BUSY = range(9)
 
 PLANS = {
@@ -132,30 +130,12 @@ class Engine:
             raise EngineError(status, error.message.decode("utf-8", "replace"))
 
 
-class Build:
-    """The build folder that all test processes of a session share."""
+class Build(CMakeBuild):
+    """The libraries, their adapters and their tests."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder = folder
-        self._built: set[str] = set()
-
-    def target(self, name: str) -> None:
-        """Build a target of the project, at the first call."""
-        if name in self._built:
-            return
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self.folder / "CMakeCache.txt").exists():
-                options = ["-DSERPENT_CUDA=OFF", "-DSERPENT_TESTS=ON", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON"]
-                run("cmake", "-S", REPOSITORY, "-B", self.folder, *options)
-            run("cmake", "--build", self.folder, "--target", name, "--parallel", os.cpu_count() or 1)
-        self._built.add(name)
-
-    def has_target(self, name: str) -> bool:
-        """Whether the project has such a target on this machine."""
-        self.target("serpent_engine")
-        return f"... {name}\n" in run("cmake", "--build", self.folder, "--target", "help")
+        options = ("-DSERPENT_CUDA=OFF", "-DSERPENT_TESTS=ON", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON")
+        super().__init__(folder, REPOSITORY, *options)
 
     @property
     def library(self) -> Path:
@@ -166,13 +146,6 @@ class Build:
     def stand_in(self) -> Path:
         self.target("serpent_engine_standin")
         return self.folder / "plugins" / "libserpent_engine_standin.so"
-
-
-def run(*command: object, **options: Any) -> str:
-    """What a command prints; it must succeed."""
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
-    assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
 
 
 def shared_build(tmp_path_factory: pytest.TempPathFactory) -> Build:

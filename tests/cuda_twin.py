@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import session
+from cmake_build import REPOSITORY, CMakeBuild
 
-REPOSITORY = Path(__file__).parents[1]
 SOURCES = REPOSITORY / "plugins" / "src" / "cuda"
 
 # The barriers of the kernels by name, each with the file that it stands in; device*.h define them.
@@ -30,25 +29,16 @@ MANY_CHUNKS = "shape=1,16,17,3,1,1"
 _PLAIN_ADDRESSES = ("setarch", "--addr-no-randomize")
 
 
-class Twin:
-    """The build folder that all test processes of a session share."""
+class Twin(CMakeBuild):
+    """The build of plugins/tests/twin."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        self._built: set[str] = set()
+        super().__init__(folder, REPOSITORY / "plugins" / "tests" / "twin")
 
     def build(self, program: str) -> Path:
-        """The path of ``program``, a target of plugins/tests/twin/CMakeLists.txt, built at the first call."""
-        if program in self._built:
-            return self._folder / program
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self._folder / "CMakeCache.txt").exists():
-                _run("cmake", "-S", str(REPOSITORY / "plugins" / "tests" / "twin"), "-B", str(self._folder))
-            _run("cmake", "--build", str(self._folder), "--target", program, "--parallel", str(os.cpu_count()))
-        self._built.add(program)
-        return self._folder / program
+        """The path of ``program``, built at the first call."""
+        self.target(program)
+        return self.folder / program
 
     def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
         """What ``program`` says; no check of its exit status."""
@@ -70,11 +60,6 @@ class Twin:
             for name, states, ranks, tile in map(str.split, lines)
             for more in (8, 1)
         ]
-
-
-def _run(*command: str) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
 
 
 def shared_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:

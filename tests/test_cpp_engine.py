@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cpp_engine import INVALID_ARGUMENT, PROFILE, Build, Engine, EngineError, network, run, shared_build, write_plan
+from cmake_build import run
+from cpp_engine import INVALID_ARGUMENT, PROFILE, Build, Engine, EngineError, network, shared_build, write_plan
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.tiling import restore_any_size
 from serpent.shapes import ShapeProfile

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cpp_engine import TENSORRT, UNSUPPORTED, Build, run, shared_build, write_plan
+from cmake_build import run
+from cpp_engine import TENSORRT, UNSUPPORTED, Build, shared_build, write_plan
 from exported import Exported
 from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import RTX, installed_version

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cpp_engine import REPOSITORY, Build, network, run, shared_build, write_plan
+from cmake_build import REPOSITORY, run
+from cpp_engine import Build, network, shared_build, write_plan
 from serpent import __main__ as command
 from serpent.errors import NativeLibraryError
 from serpent.padding import crop, pad

@@ -7,67 +7,57 @@ reciprocal, whose errors are as large as PTX permits. `make test-cuda-build` run
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cmake_build import REPOSITORY, CMakeBuild, run
 from cuda_build import finished_build
 from ptx_to_cpp import UnknownError, translate
 
-ROOT = Path(__file__).resolve().parents[1]
 DTYPES = ("f32", "f16", "bf16")
 
 
-def made(folder: Path, target: str) -> Path:
+def made(build: CMakeBuild, target: str) -> Path:
     """A program of plugins/tests/ptx, brought up to date."""
-    targets = run("cmake", "--build", str(folder), "--target", "help")
-    if target not in targets:
+    if not build.has_target(target):
         pytest.skip(f"{target} is not built: cuobjdump is missing, or TensorRT's headers for the plugin's harness")
-    run("cmake", "--build", str(folder), "--target", target, "--parallel", str(os.cpu_count()))
-    return folder / "plugins" / "tests" / "ptx" / target
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    build.target(target)
+    return build.folder / "plugins" / "tests" / "ptx" / target
 
 
 @pytest.fixture(scope="module")
-def newest(pytestconfig: pytest.Config) -> Path:
+def newest(pytestconfig: pytest.Config) -> CMakeBuild:
     """The build; its PTX is for GPUs after the newest."""
-    return finished_build(pytestconfig).folder
+    return CMakeBuild(finished_build(pytestconfig).folder)
 
 
 @pytest.fixture(scope="module")
-def oldest(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def oldest(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> CMakeBuild:
     """A build of PTX for the oldest GPUs, which copy and round bf16 in another way."""
     architecture = finished_build(pytestconfig).architectures[0].partition("-")[0]
-    folder = tmp_path_factory.mktemp("oldest")
-    chosen = (
-        "SERPENT_CUDA=ON",
-        f"CMAKE_CUDA_ARCHITECTURES={architecture}-virtual",
-        f"Python3_EXECUTABLE={sys.executable}",
+    return CMakeBuild(
+        tmp_path_factory.mktemp("oldest"),
+        REPOSITORY,
+        "-DSERPENT_CUDA=ON",
+        f"-DCMAKE_CUDA_ARCHITECTURES={architecture}-virtual",
+        f"-DPython3_EXECUTABLE={sys.executable}",
     )
-    run("cmake", "-S", str(ROOT), "-B", str(folder), *(f"-D{setting}" for setting in chosen))
-    return folder
 
 
 @pytest.fixture(scope="module")
-def program(newest: Path) -> str:
-    return str(made(newest, "cuda_ptx"))
+def program(newest: CMakeBuild) -> Path:
+    return made(newest, "cuda_ptx")
 
 
 @pytest.fixture(scope="module", params=["newest", "oldest"])
-def either(request: pytest.FixtureRequest) -> str:
-    return str(made(request.getfixturevalue(request.param), "cuda_ptx"))
+def either(request: pytest.FixtureRequest) -> Path:
+    return made(request.getfixturevalue(request.param), "cuda_ptx")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_variant(either: str, dtype: str) -> None:
+def test_every_variant(either: Path, dtype: str) -> None:
     variants = [line.split() for line in run(either, "variants").splitlines()]
     assert len(variants) > 1
     for place, (name, states, ranks, tile) in enumerate(variants, start=DTYPES.index(dtype)):
@@ -78,40 +68,40 @@ def test_every_variant(either: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", ["1,1,1,5,3,2", "1,1,19,33,6,2", "1,3,3,70,7,3", "1,1,3,9,64,5"])
-def test_gradients(either: str, shape: str, dtype: str) -> None:
+def test_gradients(either: Path, shape: str, dtype: str) -> None:
     run(either, "backward", f"shape={shape}", f"dtype={dtype}", "chunk=8")
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
-def test_the_entry_points_of_the_library(program: str, which: str) -> None:
+def test_the_entry_points_of_the_library(program: Path, which: str) -> None:
     run(program, which, "shape=2,3,3,33,6,2")
 
 
 @pytest.mark.parametrize("which", ["forward", "backward"])
-def test_slow_decay(program: str, which: str) -> None:
+def test_slow_decay(program: Path, which: str) -> None:
     run(program, which, "shape=1,16,16,3,6,2", "data=slow-decay", "runs=1")
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4])
-def test_every_number_of_parts(program: str, parts: int) -> None:
+def test_every_number_of_parts(program: Path, parts: int) -> None:
     run(program, "forward", "shape=1,3,7,33,22,8", f"parts={parts}", "chunk=16", "dtype=f16")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("which", ["forward", "backward"])
-def test_pointers_are_aligned_to_their_element_only(program: str, which: str, dtype: str) -> None:
+def test_pointers_are_aligned_to_their_element_only(program: Path, which: str, dtype: str) -> None:
     run(program, which, "shape=1,3,3,32,6,2", f"dtype={dtype}", "chunk=8", "offset=1", "runs=1")
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("which", ["forward", "backward"])
-def test_a_number_that_is_not_finite_stays_where_the_oracle_has_it(program: str, which: str, value: str) -> None:
+def test_a_number_that_is_not_finite_stays_where_the_oracle_has_it(program: Path, which: str, value: str) -> None:
     run(program, which, "shape=2,3,4,5,3,2", "chunk=4", f"spoil=x:28:{value}", "dtype=bf16", "runs=1")
 
 
-def test_the_plugin_in_a_captured_graph(newest: Path) -> None:
+def test_the_plugin_in_a_captured_graph(newest: CMakeBuild) -> None:
     # The program of `make gpu-check`: all scales of the network, of a picture of 8 x 8 here.
-    said = run(str(made(newest, "plugin_harness_ptx")), "", "8").splitlines()
+    said = run(made(newest, "plugin_harness_ptx"), "", "8").splitlines()
     assert said[-1] == "plugin harness: 36 scans, 0 wrong, each also from a captured graph"
     assert [line.split()[2] for line in said[:-1]] == ["ok:"] * 36
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from cmake_build import run
 
 # Whatever the machine: the C interface, its memory, the CPU kernel's lanes, the choice of CUDA kernels, the engine.
 ALWAYS = {"scan", "backward", "allocations", "variants", "engine_engine", "engine_refusals", "engine_parts"} | {
@@ -27,12 +28,6 @@ def build(pytestconfig: pytest.Config) -> Path:
     return folder.resolve()
 
 
-def output(*command: object) -> str:
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
-
-
 def tensorrt_state(build: Path) -> str:
     """What CMake said of the TensorRT plugin."""
     cache = (build / "CMakeCache.txt").read_text()
@@ -41,11 +36,11 @@ def tensorrt_state(build: Path) -> str:
 
 
 def test_every_c_test_passes(build: Path) -> None:
-    assert "100% tests passed" in output("ctest", "--test-dir", build, "--no-tests=error", "--output-on-failure")
+    assert "100% tests passed" in run("ctest", "--test-dir", build, "--no-tests=error", "--output-on-failure")
 
 
 def test_no_c_test_is_left_out(build: Path) -> None:
-    listed = json.loads(output("ctest", "--test-dir", build, "--show-only=json-v1"))["tests"]
+    listed = json.loads(run("ctest", "--test-dir", build, "--show-only=json-v1"))["tests"]
     state = tensorrt_state(build)
     majors = re.findall(r"(\d+)\.\d+\.\d+", state)
     assert bool(majors) == state.startswith("built with the headers of")
@@ -55,7 +50,7 @@ def test_no_c_test_is_left_out(build: Path) -> None:
 def functions(binary: Path) -> dict[str, set[int]]:
     """Sizes in bytes of the functions of each name."""
     found: dict[str, set[int]] = {}
-    for line in output("nm", "-S", "--defined-only", binary).splitlines():
+    for line in run("nm", "-S", "--defined-only", binary).splitlines():
         match = re.fullmatch(r"[0-9a-f]+ ([0-9a-f]+) [tT] (\S+)", line)
         if match is not None:
             found.setdefault(match[2], set()).add(int(match[1], 16))
