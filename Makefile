@@ -16,6 +16,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE_SOURCES := $(shell find plugins benchmarks -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.h' -o -name '*.hpp')
+LIBRARY_SOURCES := $(shell find cmake plugins -type f -not -path 'plugins/tests/*' -not -path 'plugins/examples/*')
 PYTHON_SOURCES := $(wildcard serpent export cli tests examples benchmarks)
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ help: ## List the targets
 venv: $(STAMP) ## Make the virtual environment and install the project into it, editable
 
 # Editable: Python edits act at once; a change of the native sources or of the requirements installs again.
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard cmake/*) plugins/CMakeLists.txt $(wildcard plugins/src/tensorrt/* plugins/tests/tensorrt/CMakeLists.txt) $(filter plugins/src/% plugins/include/%,$(NATIVE_SOURCES))
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt plugins/tests/tensorrt/CMakeLists.txt $(LIBRARY_SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (the first time this downloads torch and takes minutes)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt \
