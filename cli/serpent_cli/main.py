@@ -11,6 +11,7 @@ import itertools
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -41,51 +42,6 @@ def serpent(context: click.Context) -> None:
 
 for _command in (export, infer, inspect, verify, train, evaluate, degrade, doctor):
     serpent.add_command(_command)
-
-
-def run_serpent() -> NoReturn:
-    """Entry point of ``serpent``."""
-    run(serpent, "serpent")
-
-
-def run_export() -> NoReturn:
-    """Entry point of ``serpent-export``."""
-    run(export, "serpent-export")
-
-
-def run_infer() -> NoReturn:
-    """Entry point of ``serpent-infer``."""
-    run(infer, "serpent-infer")
-
-
-def run_inspect() -> NoReturn:
-    """Entry point of ``serpent-inspect``."""
-    run(inspect, "serpent-inspect")
-
-
-def run_verify() -> NoReturn:
-    """Entry point of ``serpent-verify``."""
-    run(verify, "serpent-verify")
-
-
-def run_train() -> NoReturn:
-    """Entry point of ``serpent-train``."""
-    run(train, "serpent-train")
-
-
-def run_eval() -> NoReturn:
-    """Entry point of ``serpent-eval``."""
-    run(evaluate, "serpent-eval")
-
-
-def run_degrade() -> NoReturn:
-    """Entry point of ``serpent-degrade``."""
-    run(degrade, "serpent-degrade")
-
-
-def run_doctor() -> NoReturn:
-    """Entry point of ``serpent-doctor``."""
-    run(doctor, "serpent-doctor")
 
 
 def run(command: click.Command, name: str) -> NoReturn:
@@ -149,3 +105,15 @@ def _abandon_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# One entry point for each program of pyproject.toml.
+run_serpent = partial(run, serpent, "serpent")
+run_export = partial(run, export, "serpent-export")
+run_infer = partial(run, infer, "serpent-infer")
+run_inspect = partial(run, inspect, "serpent-inspect")
+run_verify = partial(run, verify, "serpent-verify")
+run_train = partial(run, train, "serpent-train")
+run_eval = partial(run, evaluate, "serpent-eval")
+run_degrade = partial(run, degrade, "serpent-degrade")
+run_doctor = partial(run, doctor, "serpent-doctor")

@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from serpent.errors import MissingExtraError, SerpentError
 from serpent.extras import EXTRAS, install_command, is_installed, require
@@ -78,14 +79,6 @@ def _tensorrt(key: str) -> Finding:
     return Finding(flavour.title, "ok", f"{module.__version__}, {ahead}")
 
 
-def _rtx() -> Finding:
-    return _tensorrt("rtx")
-
-
-def _trt() -> Finding:
-    return _tensorrt("trt")
-
-
 def _plugin() -> Finding:
     from serpent.identity import NAME, NAMESPACE, VERSION
     from serpent.native import library
@@ -134,8 +127,8 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "PyTorch": _torch,
     "ONNX Runtime": _onnxruntime,
     "ONNX export": _onnx,
-    "TensorRT-RTX": _rtx,
-    "TensorRT": _trt,
+    "TensorRT-RTX": partial(_tensorrt, "rtx"),
+    "TensorRT": partial(_tensorrt, "trt"),
     "TensorRT plugin": _plugin,
     "NVIDIA GPU": _gpu,
     "extras": _extras,
