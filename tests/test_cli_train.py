@@ -20,8 +20,9 @@ import pytest
 import serpent
 from serpent.errors import SerpentError, UsageError
 from serpent.train.checkpoints import load_checkpoint
+from serpent.train.logs import Report
 from serpent.train.photographs import Photographs
-from serpent_cli.training import train
+from serpent_cli.training import _shown, train
 from training import TINY, make_pictures, run_train, start_train
 
 SMALL = ("--network", TINY, "--crop", "16", "--accelerator", "cpu", "--no-tensorboard", "--log-every", "1")
@@ -29,9 +30,6 @@ SMALL = ("--network", TINY, "--crop", "16", "--accelerator", "cpu", "--no-tensor
 
 def load(run: Path) -> int:
     return load_checkpoint(run).step
-
-
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -266,3 +264,19 @@ def test_a_name_that_is_no_weights_is_told_which_are(tmp_path: Path) -> None:
     with pytest.raises(SerpentError, match="the checkpoint Q does not exist") as caught:
         train.main([str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--init", "Q"], standalone_mode=False)
     assert caught.value.hint == "name a .safetensors file, or B, L or H for the weights that ship"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_validations_line_goes_above_the_bar_and_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], piped: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: not piped)
+    with _shown(as_json=False) as show:
+        show.report(Report(7, 1, 0.5, 20.0, 1e-3, 0.1, 3.0, validation_psnr=21.0, validation_ssim=0.5), 10)
+    shown = capsys.readouterr()
+    line = "step 7  loss 0.50000  PSNR 20.00 dB  3.0 images/s  validation PSNR 21.000 dB, SSIM 0.5000\n"
+    assert (shown.out == line) == piped
+    assert (f"\x1b[2K{line}" in shown.err) != piped

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 _UNLIMITED = 10_000
 """Columns assumed when stdout is no terminal: a file or pipe gets each table row on one line."""
@@ -61,6 +61,25 @@ def show_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else _UNLIMITED).print(table)
 
 
+@contextlib.contextmanager
+def _bar(*columns: ProgressColumn, total: int | None, description: str = "", **fields: Any) -> Iterator[Progress]:
+    """Show a line of progress on stderr while the block runs, and wipe it afterwards."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    # Where stdout is no terminal, rich would send what goes there to stderr.
+    shown = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        speed_estimate_period=120,
+    )
+    with shown as progress:
+        progress.add_task(description, total=total, **fields)
+        yield progress
+
+
 @dataclass(frozen=True)
 class Activity:
     """A running line of progress; does nothing without a terminal."""
@@ -80,18 +99,14 @@ class Activity:
 
 @contextlib.contextmanager
 def activity(text: str) -> Iterator[Activity]:
-    """Show a spinner with ``text`` on stderr while the block runs, and wipe it afterwards."""
+    """Show a spinner with ``text`` on stderr while the block runs."""
     if not sys.stderr.isatty():
         yield Activity()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    # Where stdout is no terminal, rich would send what goes there to stderr.
-    shown = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
-    with shown as progress:
-        progress.add_task(text, total=None)
+    with _bar(*columns, total=None, description=text) as progress:
         yield Activity(progress)
 
 
@@ -121,25 +136,10 @@ def counting(total: int, *, hidden: bool = False) -> Iterator[Count]:
     if hidden or not sys.stderr.isatty():
         yield Count()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    shown = Progress(
-        *columns,
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-        speed_estimate_period=120,
-    )
-    with shown as progress:
-        progress.add_task("", total=total, rate="")
+    name, rate = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[rate]}")
+    with _bar(name, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), total=total, rate="") as progress:
         yield Count(progress)
 
 
@@ -161,12 +161,10 @@ def training_progress() -> Iterator[Steps]:
     if not sys.stderr.isatty():
         yield Steps()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120) as progress:
-        progress.add_task("", total=None, status="")
+    status = TextColumn("{task.fields[status]}")
+    with _bar(BarColumn(), MofNCompleteColumn(), status, TimeRemainingColumn(), total=None, status="") as progress:
         yield Steps(progress)
 
 

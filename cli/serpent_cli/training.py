@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serpent_cli.console import Steps, activity, show_json, training_progress
+from serpent_cli.console import Steps, activity, say, show_json, training_progress
 from serpent_cli.options import json_option, version_option
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class _Shown:
 
     def taken(self, taken: Taken) -> None:
         if not self.as_json:
-            click.echo(taken)
+            say(str(taken))
 
     def step(self, step: int, total: int) -> None:
         self.bar.update(step, total, self.status)
@@ -189,7 +189,7 @@ class _Shown:
         self.step(report.step, total)
         if report.validation_psnr is not None and not self.as_json:
             validated = f"validation PSNR {report.validation_psnr:.3f} dB, SSIM {report.validation_ssim:.4f}"
-            click.echo(f"step {report.step}  {self.status}  {validated}")
+            say(f"step {report.step}  {self.status}  {validated}")
 
 
 @contextlib.contextmanager
