@@ -22,14 +22,6 @@ class SerpentError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive the default pickling (worker processes).
-        return _rebuild, (type(self), self.message, self.hint)
-
-
-def _rebuild(kind: type[SerpentError], message: str, hint: str | None) -> SerpentError:
-    return kind(message, hint=hint)
-
 
 class UsageError(SerpentError, ValueError):
     """A value the caller chose is not acceptable (command-line exit code 2)."""
