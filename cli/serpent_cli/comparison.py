@@ -62,11 +62,10 @@ class Against:
         return write_picture(self.target, side_by_side(shown), overwrite=overwrite)
 
     def figures(self) -> dict[str, Any]:
-        """For ``--json``; PSNR null where pictures are equal."""
+        """For ``--json``; the PSNR of equal pictures is infinite."""
         figures: dict[str, Any] = {} if self.target is None else {"compare": str(self.target)}
         for name, found in self.found.items():
-            decibels = None if found.psnr == float("inf") else round(found.psnr, 4)
-            figures[f"{name}_psnr"] = decibels
+            figures[f"{name}_psnr"] = round(found.psnr, 4)
             figures[f"{name}_ssim"] = None if found.ssim is None else round(found.ssim, 6)
         if self.found:
             figures["measured_over"] = next(iter(self.found.values())).grounds or "colours"

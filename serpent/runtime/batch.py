@@ -26,7 +26,7 @@ from serpent.pictures.jobs import Job
 from serpent.pictures.resize import new_size
 from serpent.runtime.memory_plan import MemoryPlan, PlanCallback
 from serpent.runtime.restoration import restore_picture
-from serpent.runtime.session import Session, TileCallback
+from serpent.runtime.session import Session
 from serpent.runtime.tiling import Tiling
 
 AHEAD = 2
@@ -91,7 +91,6 @@ def restore_many(
     jobs: Iterable[Job],
     options: BatchOptions,
     *,
-    on_tile: TileCallback | None = None,
     on_plan: PlanCallback | None = None,
 ) -> Iterator[Outcome]:
     """Restore pictures, one per session at a time; a picture that fails does not stop the others.
@@ -103,7 +102,6 @@ def restore_many(
         sessions: open models of the same file, usually one per GPU.
         jobs: what to read and write.
         options: how.
-        on_tile: called with (runs done, runs in all) of each picture.
         on_plan: called with the memory that each picture is predicted to take, before its run.
 
     Yields:
@@ -117,7 +115,7 @@ def restore_many(
         picture = coming.result()
         session = free.get()
         try:
-            return _restore(session, job, picture, options, on_tile, on_plan)
+            return _restore(session, job, picture, options, on_plan)
         finally:
             free.put(session)
 
@@ -183,7 +181,6 @@ def _restore(
     job: Job,
     picture: Picture | Outcome,
     options: BatchOptions,
-    on_tile: TileCallback | None,
     on_plan: PlanCallback | None,
 ) -> tuple[Outcome, Picture | None]:
     if isinstance(picture, Outcome):
@@ -200,7 +197,6 @@ def _restore(
         restored = restore_picture(
             session,
             picture,
-            on_tile=on_tile,
             tiling=options.tiling,
             self_ensemble=options.self_ensemble,
             on_plan=planned,

@@ -163,7 +163,7 @@ def restore_picture(
 
 
 def _self_ensemble(
-    session: Session, pixels: NDArray[np.float32], on_tile: TileCallback | None, tiling: Tiling | None
+    session: Session, pixels: NDArray[np.float32], on_tile: TileCallback | None, tiling: Tiling
 ) -> NDArray[np.float32]:
     total = np.zeros_like(pixels)
     for view in range(_VIEWS):

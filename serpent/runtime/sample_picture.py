@@ -77,9 +77,9 @@ def picture_recipe(
     return recipe, network_input(picture)
 
 
-def sample_positions(count: int, size: int, *, seed: int = 0) -> NDArray[np.int64]:
+def sample_positions(count: int, size: int) -> NDArray[np.int64]:
     """``count`` fixed flat positions in [0, size), the same everywhere; repeats where ``size`` is small."""
-    return (_hash(np.arange(count, dtype=np.uint64), seed=seed + 7919) % np.uint64(size)).astype(np.int64)
+    return (_hash(np.arange(count, dtype=np.uint64), seed=7919) % np.uint64(size)).astype(np.int64)
 
 
 def _hash(values: NDArray[np.uint64], *, seed: int) -> NDArray[np.uint64]:
