@@ -128,7 +128,7 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
         assert error is not None
         named = any(str(path) in error.message for path in (outcome.job.source, outcome.job.target))
         where = "" if named else f"{outcome.job.source}: "
-        click.echo(f"failed: {where}{error.message}" + (f"\n  {error.hint}" if error.hint else ""), err=True)
+        click.echo(f"failed: {where}{error}", err=True)
     return 1 if failed else 0
 
 
