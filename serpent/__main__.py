@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from serpent.errors import NativeLibraryError, SerpentError
+from serpent.native import installed_files
 
 _CONFIG = "serpentConfig.cmake"
 
@@ -21,7 +22,7 @@ def cmake_dir() -> Path:
         NativeLibraryError: the package was installed without its native libraries, or not at all.
     """
     package = Path(__file__).resolve().parent
-    candidates = [package / "lib" / "cmake" / "serpent" / _CONFIG, *_editable_candidates()]
+    candidates = [package / "lib" / "cmake" / "serpent" / _CONFIG, *installed_files(_CONFIG)]
     for path in candidates:
         if path.is_file():
             return path.parent
@@ -30,17 +31,6 @@ def cmake_dir() -> Path:
         f"{_CONFIG} was not found; sought {sought}",
         hint="pip install . (without -C wheel.cmake=false), or cmake --install a build of your own",
     )
-
-
-def _editable_candidates() -> list[Path]:
-    # An editable install keeps its compiled files in site-packages, away from the sources.
-    from importlib import metadata
-
-    try:
-        files = metadata.files("serpent-restoration") or []
-    except metadata.PackageNotFoundError:
-        return []
-    return [Path(str(file.locate())) for file in files if file.name == _CONFIG]
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ import functools
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,17 +264,13 @@ def library_file_name() -> str:
     return {"win32": "serpent.dll", "darwin": "libserpent.dylib"}.get(sys.platform, "libserpent.so")
 
 
-def _candidates() -> Iterator[Path]:
-    package = Path(__file__).resolve().parent
-    name = library_file_name()
-    yield package / "lib" / name
-    # An editable install keeps its compiled files in site-packages, away from the sources.
+def installed_files(name: str) -> list[Path]:
+    """Files of that name in the installed distribution; an editable one keeps what was compiled away from here."""
     try:
         files = importlib.metadata.files("serpent-restoration") or []
     except importlib.metadata.PackageNotFoundError:
-        files = []
-    yield from (Path(str(file.locate())) for file in files if file.name == name)
-    yield package.parent / "build" / "plugins" / name
+        return []
+    return [Path(str(file.locate())) for file in files if file.name == name]
 
 
 def find_library() -> Path:
@@ -289,7 +284,8 @@ def find_library() -> Path:
         if Path(override).is_file():
             return Path(override).absolute()  # a name without a slash would be sought in the system's folders
         raise NativeLibraryError(f"SERPENT_LIBRARY is {override!r}, which is no file", hint="unset it or correct it")
-    candidates = list(_candidates())
+    package, name = Path(__file__).resolve().parent, library_file_name()
+    candidates = [package / "lib" / name, *installed_files(name), package.parent / "build" / "plugins" / name]
     for path in candidates:
         if path.is_file():
             return path

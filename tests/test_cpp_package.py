@@ -158,7 +158,7 @@ def test_an_installation_without_it_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "__file__", str(tmp_path / "__main__.py"))
-    monkeypatch.setattr(command, "_editable_candidates", list)
+    monkeypatch.setattr(command, "installed_files", lambda _name: [])
     with pytest.raises(NativeLibraryError, match="serpentConfig.cmake was not found; sought"):
         command.cmake_dir()
     monkeypatch.setattr(sys, "argv", ["serpent", "--cmake-dir"])

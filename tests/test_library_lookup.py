@@ -73,11 +73,12 @@ def test_a_library_of_another_abi_is_refused(own_lookup: pytest.MonkeyPatch, tmp
 
 
 def test_no_library_at_all_lists_where_it_was_sought(own_lookup: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    places = [tmp_path / "a" / "libserpent.so", tmp_path / "b" / "libserpent.so"]
-    own_lookup.setattr(native, "_candidates", lambda: iter(places))
+    own_lookup.setattr(native, "__file__", str(tmp_path / "serpent" / "native.py"))
+    own_lookup.setattr(native, "installed_files", lambda name: [tmp_path / "site-packages" / name])
     with pytest.raises(NativeLibraryError) as refusal:
         native.find_library()
-    assert all(str(place) in refusal.value.message for place in places)
+    for place in ("serpent/lib", "site-packages", "build/plugins"):
+        assert str(tmp_path / place / native.library_file_name()) in refusal.value.message
     assert refusal.value.hint is not None
     assert "SERPENT_LIBRARY" in refusal.value.hint
 
