@@ -2,8 +2,8 @@
 
 from serpent.pictures.alpha import fill_hidden
 from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Format, format_of
-from serpent.pictures.picture import JpegCoding, Metadata, Picture
-from serpent.pictures.read import MAX_PIXELS, read_picture
+from serpent.pictures.picture import MAX_PIXELS, JpegCoding, Metadata, Picture
+from serpent.pictures.read import read_picture
 from serpent.pictures.write import Encoding, check_picture_target, check_result, write_picture
 
 __all__ = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from serpent.pictures.headers import quantization_tables
+
 # ITU-T T.81, annex K, table K.1: luminance at quality 50.
 _LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -24,8 +26,6 @@ def estimate_quality(data: bytes) -> int:
     Args:
         data: a whole JPEG file.
     """
-    from serpent.pictures.headers import quantization_tables
-
     tables = quantization_tables(data)
     if not tables:
         return 95

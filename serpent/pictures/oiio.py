@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH, Format
-from serpent.pictures.picture import Metadata, Picture
+from serpent.pictures.picture import Metadata, Picture, check_size, split_channels
 
 _TYPES = {8: "uint8", 16: "uint16", FLOAT_DEPTH: "float"}
 _WRITERS = {"PPM": "pnm", "PGM": "pnm", "PFM": "pnm", "BMP": "bmp"}
@@ -26,8 +26,6 @@ def read_other(path: Path, max_pixels: int) -> Picture:
         PictureError: damaged, truncated or too large.
     """
     import OpenImageIO
-
-    from serpent.pictures.read import check_size, split_channels
 
     with _unicode_name(path) as name:
         source = OpenImageIO.ImageInput.open(name)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serpent.errors import PictureError
+
+MAX_PIXELS = 300_000_000
+"""Larger pictures are refused before anything is allocated, unless the caller raises the limit."""
 
 USUAL_RESOLUTION = 72.0
 """Pixels per inch that programs assume of a file that says nothing, and that are written where nothing is known."""
@@ -70,3 +76,32 @@ class Picture:
     jpeg: JpegCoding | None = None
     notes: tuple[str, ...] = ()
     alone: bool = True
+
+
+def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture by what its header says.
+
+    Raises:
+        PictureError: more than ``max_pixels`` pixels.
+    """
+    if width * height > max_pixels:
+        raise PictureError(
+            f"{path} says it has {width}x{height} pixels, {width * height / 1e6:.0f} million; "
+            f"the limit is {max_pixels / 1e6:.0f} million",
+            hint="if the picture is genuine, raise the limit (--max-pixels)",
+        )
+
+
+def split_channels(
+    samples: NDArray[np.float32],
+    bits: int,
+    metadata: Metadata,
+    jpeg: JpegCoding | None = None,
+    notes: tuple[str, ...] = (),
+) -> Picture:
+    """Colour and alpha of (H, W, 1 to 4) samples in [0, 1], as a picture."""
+    channels = samples.shape[-1]
+    gray = channels < 3
+    color = np.repeat(samples[..., :1], 3, axis=-1) if gray else np.ascontiguousarray(samples[..., :3])
+    alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
+    return Picture(color, alpha, gray, bits, metadata, jpeg, notes)

@@ -23,13 +23,20 @@ from serpent.pictures.headers import (
     png_colours,
 )
 from serpent.pictures.jpeg import estimate_quality
-from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, JpegCoding, Metadata, Picture
+from serpent.pictures.oiio import read_other
+from serpent.pictures.picture import (
+    MAX_PIXELS,
+    MILLIMETRES_PER_INCH,
+    USUAL_RESOLUTION,
+    JpegCoding,
+    Metadata,
+    Picture,
+    check_size,
+    split_channels,
+)
 
 if TYPE_CHECKING:
     from pyvips import Image
-
-MAX_PIXELS = 300_000_000
-"""Larger pictures are refused before anything is allocated, unless the caller raises the limit."""
 
 _KNOWN = "use PNG, JPEG, TIFF, WebP, AVIF, PPM, PFM or BMP"
 _CONVERT = "convert it to 8 or 16 bits per channel first"
@@ -71,24 +78,8 @@ def read_picture(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Picture:
     if not data:
         raise PictureError(f"{path} is empty (0 bytes)")
     if data.startswith(_SIGNATURES_OF_OTHERS):
-        from serpent.pictures.oiio import read_other
-
         return read_other(path, max_pixels)
     return _read_with_vips(data, path, max_pixels)
-
-
-def check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture by what its header says.
-
-    Raises:
-        PictureError: more than ``max_pixels`` pixels.
-    """
-    if width * height > max_pixels:
-        raise PictureError(
-            f"{path} says it has {width}x{height} pixels, {width * height / 1e6:.0f} million; "
-            f"the limit is {max_pixels / 1e6:.0f} million",
-            hint="if the picture is genuine, raise the limit (--max-pixels)",
-        )
 
 
 def _read_with_vips(data: bytes, path: Path, max_pixels: int) -> Picture:
@@ -175,21 +166,6 @@ def _fields(image: Image, lost: list[str]) -> set[str]:
     except UnicodeDecodeError:  # pyvips takes all names for UTF-8, but a keyword of PNG's text is Latin-1
         lost.append("text (a keyword is not encoded in UTF-8)")
         return {name for name in _FIELDS if image.get_typeof(name)}
-
-
-def split_channels(
-    samples: NDArray[np.float32],
-    bits: int,
-    metadata: Metadata,
-    jpeg: JpegCoding | None = None,
-    notes: tuple[str, ...] = (),
-) -> Picture:
-    """Colour and alpha of (H, W, 1 to 4) samples in [0, 1], as a picture."""
-    channels = samples.shape[-1]
-    gray = channels < 3
-    color = np.repeat(samples[..., :1], 3, axis=-1) if gray else np.ascontiguousarray(samples[..., :3])
-    alpha = np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None
-    return Picture(color, alpha, gray, bits, metadata, jpeg, notes)
 
 
 def _bits(image: Image, fields: set[str], path: Path) -> int:

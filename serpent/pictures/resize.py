@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import OutOfMemoryError, PictureError, UsageError
-from serpent.pictures.picture import Picture
-from serpent.pictures.read import MAX_PIXELS
+from serpent.pictures.picture import MAX_PIXELS, Picture
 
 _MOST_TIMES = 8
 """Up to here "2x" is taken for a factor that was meant; such a width can be named together with its height."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serpent.errors import PictureError, UsageError
-from serpent.pictures.read import MAX_PIXELS, check_size
+from serpent.pictures.picture import MAX_PIXELS, check_size
 from serpent.pictures.video_colours import add_change, to_rgb
 from serpent.pictures.video_formats import FrameFormat, raw_format, y4m_format
 

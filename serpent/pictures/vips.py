@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from serpent.errors import PictureError
 from serpent.pictures.formats import FLOAT_DEPTH, Format
 from serpent.pictures.picture import MILLIMETRES_PER_INCH, USUAL_RESOLUTION, Picture
-from serpent.pictures.write import Encoding
+
+if TYPE_CHECKING:
+    from serpent.pictures.write import Encoding
 
 USUAL_QUALITY = 95
 

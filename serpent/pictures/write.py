@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from serpent.errors import ArgumentError, PictureError, UsageError
 from serpent.files import check_writable_target, written_aside
+from serpent.pictures.exif import tags_lost, with_exif
 from serpent.pictures.formats import FLOAT_DEPTH, FORMATS, Carried, Format, format_of, known_suffixes
-from serpent.pictures.picture import Picture
-from serpent.pictures.read import MAX_PIXELS
+from serpent.pictures.headers import UnreadableHeaderError
+from serpent.pictures.oiio import write_other
+from serpent.pictures.picture import MAX_PIXELS, Picture
 from serpent.pictures.resize import new_size, parse_size, resized
+from serpent.pictures.vips import encode, exif_of
 
 Subsampling = Literal["4:4:4", "4:2:0"]
 
@@ -132,13 +135,9 @@ def write_picture(
     samples = _quantise(_channels(picture, target), depth)
     lost: list[str] = []
     if target.library == "oiio":
-        from serpent.pictures.oiio import write_other
-
         with written_aside(path) as aside:
             write_other(aside, samples, depth, target)
     else:
-        from serpent.pictures.vips import encode
-
         # In memory first: what the encoder refuses is then told apart from what the disk refuses.
         encoded = encode(samples, depth, target, picture, encoding)
         if picture.metadata.exif is not None and not encoding.strip:
@@ -152,10 +151,6 @@ def write_picture(
 
 def _with_exif(encoded: bytes, exif: bytes, target: Format, width: int, height: int) -> tuple[bytes, list[str]]:
     """The file with what libvips leaves out of it, and what of EXIF is still not there: libvips drops tags unasked."""
-    from serpent.pictures.exif import tags_lost, with_exif
-    from serpent.pictures.headers import UnreadableHeaderError
-    from serpent.pictures.vips import exif_of
-
     if target.name != "TIFF":
         tags = tags_lost(exif, exif_of(encoded))
         return encoded, [f"{', '.join(tags)} of EXIF"] if tags else []
@@ -168,8 +163,6 @@ def _with_exif(encoded: bytes, exif: bytes, target: Format, width: int, height: 
 
 def encoded_png(picture: Picture) -> bytes:
     """An 8-bit PNG file in memory, with all that travels along."""
-    from serpent.pictures.vips import encode
-
     (target,) = (each for each in FORMATS if each.name == "PNG")
     return encode(_quantise(_channels(picture, target), 8), 8, target, picture, Encoding())
 
