@@ -85,8 +85,8 @@ def side_by_side(pictures: Sequence[Picture]) -> Picture:
     pixels = np.concatenate([part.pixels for part in parts], axis=1)
     alpha = None
     if any(picture.alpha is not None for picture in pictures):
-        opaque = [np.ones(part.pixels.shape[:2], dtype=np.float32) for part in parts]
-        alpha = np.concatenate([a if p.alpha is None else p.alpha for p, a in zip(parts, opaque, strict=True)], axis=1)
+        alphas = [np.ones(p.pixels.shape[:2], dtype=np.float32) if p.alpha is None else p.alpha for p in parts]
+        alpha = np.concatenate(alphas, axis=1)
     profiles = {picture.metadata.icc for picture in pictures}
     return Picture(
         pixels,
