@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,26 +28,24 @@ class RawVideo:
         width: pixels.
         height: pixels.
         pixel_format: by FFmpeg's name, as "rgb24" or "yuv420p".
-        rate: frames a second; results come as the frames do, so that nothing depends on it.
     """
 
     width: int
     height: int
     pixel_format: str = "rgb24"
-    rate: Fraction = Fraction(25)
 
     @classmethod
     def parse(cls, text: str) -> RawVideo:
-        """From ``WxH[:FORMAT[:RATE]]``, as 1920x1080:yuv420p:30000/1001.
+        """From ``WxH[:FORMAT[:RATE]]``, as 1920x1080:yuv420p:30000/1001; nothing depends on the rate.
 
         Raises:
             UsageError: not of this form, or a format that is not taken.
         """
-        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?::(\w+)(?::([1-9]\d*(?:/[1-9]\d*)?))?)?", text)
+        match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)(?::(\w+)(?::[1-9]\d*(?:/[1-9]\d*)?)?)?", text)
         if match is None:
             raise UsageError(f"raw frames {text!r} are not WxH[:FORMAT[:RATE]]", hint="for example 1920x1080:rgb24:25")
         raw_format(match[3] or "rgb24")
-        return cls(int(match[1]), int(match[2]), match[3] or "rgb24", Fraction(match[4] or 25))
+        return cls(int(match[1]), int(match[2]), match[3] or "rgb24")
 
 
 class FrameStream:
