@@ -27,10 +27,6 @@ from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
 from serpent.runtime.tensorrt_engine import Device
 
 PROVIDER = "CUDAExecutionProvider"
-_SCAN_DTYPES: dict[str, tuple[str, Any]] = {
-    "tensor(float)": ("f32", np.float32),
-    "tensor(float16)": ("f16", np.float16),
-}
 
 
 def open_device(device: str) -> Device:
@@ -157,12 +153,9 @@ class CudaSplitRunner:
 
     def _scan(self, step: ScanStep, weights: list[Any], values: dict[str, Any], held: list[Any]) -> Any:
         x, x_dbl = (values[name] for name in step.inputs)
-        dtype, numpy_dtype = _SCAN_DTYPES[x.data_type()]
-        batch, height, width, channels = x.shape()
-        d_state, dt_rank = step.weights[2].shape[2], step.weights[0].shape[2]
-        shape = native.ScanShape(batch, height, width, channels, d_state, dt_rank, dtype)
+        shape = step.shape(x)
         size = native.library().workspace_size(shape)
-        y = self._on_device([batch, height, width, channels], numpy_dtype)
+        y = self._on_device(x.shape(), x.element_type())
         workspace = self._on_device([max(size, 1)], np.uint8)
         held += [y, workspace]
         pointers = native.ScanPointers(*[value.data_ptr() for value in (x, x_dbl, *weights, y)])

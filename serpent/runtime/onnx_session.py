@@ -27,10 +27,6 @@ from serpent.runtime.session import Session, SessionInfo
 
 ScanChoice = Literal["native", "function"]
 Runner = Callable[[NDArray[Any]], NDArray[Any]]
-_SCAN_DTYPES: dict[str, tuple[str, Any]] = {
-    "tensor(float)": ("f32", np.float32),
-    "tensor(float16)": ("f16", np.float16),
-}
 
 
 @dataclass
@@ -236,14 +232,10 @@ def _run_segment(session: Any, step: Segment, values: dict[str, Any]) -> dict[st
 
 def _scan(step: ScanStep, values: dict[str, Any], threads: int) -> Any:
     x, x_dbl = (values[name] for name in step.inputs)
-    dtype, numpy_dtype = _SCAN_DTYPES[x.data_type()]
-    batch, height, width, channels = x.shape()
-    dt_weight, dt_bias, A, D_skip = step.weights
-    y = ort.OrtValue.ortvalue_from_shape_and_type([batch, height, width, channels], numpy_dtype)
-    shape = native.ScanShape(batch, height, width, channels, A.shape[2], dt_weight.shape[2], dtype)
-    weights = [array.ctypes.data for array in (dt_weight, dt_bias, A, D_skip)]
+    y = ort.OrtValue.ortvalue_from_shape_and_type(x.shape(), x.element_type())
+    weights = [array.ctypes.data for array in step.weights]
     pointers = native.ScanPointers(*[x.data_ptr(), x_dbl.data_ptr(), *weights, y.data_ptr()])
-    native.library().scan_cpu(shape, pointers, threads)
+    native.library().scan_cpu(step.shape(x), pointers, threads)
     return y
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,9 @@ from onnx import numpy_helper
 
 from serpent.errors import ModelFileError
 from serpent.identity import NAME, NAMESPACE
+from serpent.native import ScanShape
+
+_DTYPES = {"tensor(float)": "f32", "tensor(float16)": "f16"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class ScanStep:
     @property
     def outputs(self) -> tuple[str, ...]:
         return (self.output,)
+
+    def shape(self, x: Any) -> ScanShape:
+        """The sizes of this scan of ``x``, an ``OrtValue`` (B, H, W, D) f32 or f16."""
+        dt_weight, _, A, _ = self.weights
+        batch, height, width, channels = x.shape()
+        return ScanShape(batch, height, width, channels, A.shape[2], dt_weight.shape[2], _DTYPES[x.data_type()])
 
 
 @dataclass(frozen=True)
