@@ -55,7 +55,7 @@ def test_a_plan_that_ends_its_process_is_an_error(
     for _ in range(2):  # and is not remembered as good
         with pytest.raises(
             EngineError,
-            match=rf"TensorRT-RTX cannot load .*a\.plan: the process that tried it was ended by .* {number.name}$",
+            match=rf"^the process that tried it was ended by .* {number.name}$",
         ):
             try_loading(file, 0)
     assert starts.read_text() == "xx"
@@ -64,7 +64,7 @@ def test_a_plan_that_ends_its_process_is_an_error(
 @pytest.mark.parametrize(
     ("does", "message"),
     [
-        ("print(json.dumps({'reason': 'the header is wrong'}))", r"cannot load .*a\.plan: the header is wrong$"),
+        ("print(json.dumps({'reason': 'the header is wrong'}))", "^the header is wrong$"),
         ("sys.exit('no room')", "failed with exit code 1: no room"),
         ("pass", "failed with exit code 0: it said nothing"),
         ("time.sleep(60)", "had not ended after 1 s"),
@@ -88,9 +88,7 @@ def test_a_trial_passes_on_what_is_missing_and_what_helps(
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorrt-rtx-cu13\nVersion: 1.7.1.116\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(
-        EngineError, match=r"cannot load .*a\.plan: .* is installed but cannot be loaded: libcudart.*\n  pip install"
-    ):
+    with pytest.raises(EngineError, match=r"is installed but cannot be loaded: libcudart.*\n  pip install"):
         try_loading(file, None)
 
 
@@ -102,7 +100,7 @@ def test_a_trial_that_cannot_begin_is_an_error(
         monkeypatch.setattr(sys, "executable", "")
     else:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(EngineError, match=r"cannot load .*a\.plan: the process that tries it, .*, cannot be started: "):
+    with pytest.raises(EngineError, match=r"^the process that tries it, .*, cannot be started: "):
         try_loading(file, 0)
 
 
@@ -145,9 +143,7 @@ def test_the_driver_is_known_where_the_system_has_no_file_of_it(
 
 @needs_rtx
 def test_the_real_child_answers_on_a_machine_without_a_gpu_or_with_one(file: PlanFile) -> None:
-    with pytest.raises(
-        EngineError, match=r"cannot load .*a\.plan: (the NVIDIA driver is too old|cudaSetDevice|its header)"
-    ):
+    with pytest.raises(EngineError, match=r"^(the NVIDIA driver is too old|cudaSetDevice|its header)"):
         try_loading(file, 0)
 
 

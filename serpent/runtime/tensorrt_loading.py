@@ -77,16 +77,23 @@ def load_engine(file: PlanFile, *, cuda_graphs: bool) -> TensorRTEngine:
     plan = file.path.read_bytes()
     if hashlib.sha256(plan).hexdigest() != file.sha256:
         raise ModelFileError(f"{file.path} was changed while it was opened", hint="open it again")
-    trt = load(file.flavour)
+    entry = file.entry("runtime")
+    return _engine(file.flavour, plan, embedded=file.embedded, cuda_graphs=cuda_graphs, cache_entry=entry)
+
+
+def _engine(
+    flavour: Flavour, plan: bytes, *, embedded: bool, cuda_graphs: bool = False, cache_entry: str | None = None
+) -> TensorRTEngine:
+    trt = load(flavour)
     return TensorRTEngine(
         trt,
-        file.flavour.title,
+        flavour.title,
         plan,
-        plugin_errors=_register(trt, embedded=file.embedded),
+        plugin_errors=_register(trt, embedded=embedded),
         logger=make_logger(trt),
         cuda_graphs=cuda_graphs,
-        host_code=file.embedded,
-        cache_entry=file.entry("runtime"),
+        host_code=embedded,
+        cache_entry=cache_entry,
     )
 
 
@@ -107,14 +114,14 @@ def try_loading(file: PlanFile, device: int | None) -> None:
         device: CUDA's number of the GPU; None leaves CUDA alone.
 
     Raises:
-        EngineError: the plan is refused, or the process died of it.
+        EngineError: the plan is refused, or the process died of it; says why, and not of which plan.
     """
     known = file.entry("loads")
     if tensorrt_cache.load(known) is not None:
         return
     reason, hint = _trial(file, device)
     if reason:
-        raise EngineError(f"{file.flavour.title} cannot load {file.path}: {reason}", hint=hint)
+        raise EngineError(reason, hint=hint)
     tensorrt_cache.store(known, b"")
 
 
@@ -163,16 +170,7 @@ def trial(path: Path, flavour: Flavour, device: int | None, *, embedded: bool = 
     try:
         if device is not None:
             cuda_runtime(flavour).call("cudaSetDevice", device)
-        trt = load(flavour)
-        engine = TensorRTEngine(
-            trt,
-            flavour.title,
-            path.read_bytes(),
-            plugin_errors=_register(trt, embedded=embedded),
-            logger=make_logger(trt),
-            host_code=embedded,
-        )
-        engine.create_context().close()
+        _engine(flavour, path.read_bytes(), embedded=embedded).create_context().close()
     except SerpentError as error:
         return error
     return None

@@ -156,6 +156,6 @@ def open_plan(path: Path, manifest: Manifest, device: str, *, cuda_graphs: bool,
             free_before = gpu.free_bytes()
             return LoadedPlan(load_engine(file, cuda_graphs=cuda_graphs), gpu, free_before)
     except EngineError as error:
-        text = f"{needs.flavour.title} cannot load {path}: "
-        message = error.message if error.message.startswith(text) else text + error.message
-        raise EngineError(message, hint=error.hint or or_onnx(path, BUILD_AGAIN)) from None
+        raise EngineError(
+            f"{needs.flavour.title} cannot load {path}: {error.message}", hint=error.hint or or_onnx(path, BUILD_AGAIN)
+        ) from None
