@@ -24,8 +24,8 @@ from serpent.pictures import (
 from serpent.runtime.border import border_named
 from serpent.runtime.memory_plan import PlanCallback, plan_memory
 from serpent.runtime.open import open_session
-from serpent.runtime.session import Session, TileCallback
-from serpent.runtime.tiling import Tiling, smaller_tile
+from serpent.runtime.session import Session
+from serpent.runtime.tiling import TileCallback, Tiling, smaller_tile
 
 _VIEWS = 8
 _FLOAT_BITS = 24

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,11 +13,8 @@ from numpy.typing import NDArray
 from serpent.config import SerpentConfig
 from serpent.errors import ArgumentError, SerpentError
 from serpent.runtime.memory import Memory, process_memory
-from serpent.runtime.tiling import Tiling, restore_any_size
+from serpent.runtime.tiling import TileCallback, Tiling, restore_any_size
 from serpent.shapes import ShapeProfile
-
-TileCallback = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Session(ABC):
 
         Args:
             images: (B, H, W, 3) or (H, W, 3), RGB: float32 in [0, 1], or uint8.
-            on_tile: called as tiles are done.
+            on_tile: called with (runs done, runs in all) after each run.
             tiling: where to cut; only what exceeds the profile by default.
 
         Returns:

@@ -70,6 +70,8 @@ def smaller_tile(tiling: Tiling, height: int, width: int, profile: ShapeProfile)
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """One run of the network: (B, 3, H, W) float32, C-contiguous, sizes within the profile; the same shape back."""
+TileCallback = Callable[[int, int], None]
+"""Called with (runs done, runs in all) after each run."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,10 @@ def _plan_side(side: int, sizes: Range, multiple: int, tiling: Tiling) -> AxisTi
             f"a side of {side} pixels exceeds what the model takes in one run, {sizes}",
             hint="use --tile auto, or an export of a larger size",
         )
-    overlap = tile // OVERLAP_FRACTION if tiling.overlap is None else tiling.overlap
+    usual = tile // OVERLAP_FRACTION
+    overlap = usual if tiling.overlap is None else tiling.overlap
     if not 0 <= overlap < tile:
-        raise UsageError(f"tiles of {tile} pixels cannot overlap by {overlap}", hint=f"--overlap {tile // 8}")
+        raise UsageError(f"tiles of {tile} pixels cannot overlap by {overlap}", hint=f"--overlap {usual}")
     return plan_axis(side, tile, overlap)
 
 
@@ -159,7 +162,7 @@ def restore_any_size(
     run: Run,
     images: NDArray[np.float32],
     profile: ShapeProfile,
-    on_tile: Callable[[int, int], None] | None = None,
+    on_tile: TileCallback | None = None,
     tiling: Tiling | None = None,
 ) -> NDArray[np.float32]:
     """Restore pictures of any size through runs that all lie within ``profile``.

@@ -7,7 +7,6 @@ neither PyTorch nor the weights are needed: only the file, its manifest and a ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from serpent.runtime.certificate import EXPORT_AGAIN, CertificateCase, read_case
 from serpent.runtime.open import Scan, open_session
 from serpent.runtime.sample_picture import picture_recipe, sample_positions
 from serpent.runtime.session import SessionInfo
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+from serpent.runtime.tiling import Run
 
 
 @dataclass(frozen=True)
