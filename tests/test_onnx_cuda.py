@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from serpent import native
-from serpent.errors import EngineError, NativeLibraryError, UsageError
+from serpent.errors import EngineError, NativeLibraryError, SerpentError, UsageError
 from serpent.native import ScanPointers, ScanShape
 from serpent.runtime import onnx_cuda
 from serpent.runtime.onnx_file import serialize
@@ -147,7 +147,7 @@ def test_the_gpu_session_gives_what_the_cpu_session_gives(file: Path, stand_in: 
     assert set(stand_in.placed) == {("cuda", 1)}
     assert {(kind, index) for _, kind, index in stand_in.outputs} == {("cuda", 1)}
     assert stand_in.options == [{"disable_synchronize_execution_providers": "1"}] * 30
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(SerpentError, match="closed\n  open it again"):
         session.run(image)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from serpent import native
-from serpent.errors import EngineError, ModelFileError, NativeLibraryError, UsageError
+from serpent.errors import EngineError, ModelFileError, NativeLibraryError, SerpentError, UsageError
 from serpent.runtime.onnx_file import serialize
 from serpent.runtime.onnx_session import OnnxSession, RunTimes, make_runner
 from serpent.runtime.onnx_split import ScanStep, Segment, split_at_scans
@@ -93,7 +93,7 @@ def test_session_restores_numpy_pictures(file: Path) -> None:
         expected = network()(torch.from_numpy(image()))[0].numpy().transpose(1, 2, 0).clip(0, 1)
     assert restored.shape == picture.shape
     assert np.abs(restored - expected).max() < 0.5 / 255
-    with pytest.raises(UsageError, match="closed"):
+    with pytest.raises(SerpentError, match="closed\n  open it again"):
         session.run(image())
 
 

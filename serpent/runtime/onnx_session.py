@@ -15,7 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serpent import native
-from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, UsageError
+from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, SerpentError, UsageError
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.live_memory import function_scan_bytes, run_bytes
 from serpent.runtime.memory import Memory, give_back_heap, process_memory
@@ -101,7 +101,7 @@ class OnnxSession(Session):
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._run is None:
-            raise UsageError(f"the session of {self.info.path} is closed")
+            raise SerpentError(f"the session of {self.info.path} is closed", hint="open it again with open_session")
         before = self._used()
         restored = from_border(self._run(to_border(image, self.info.io)), self.info.io)
         self._arena = max(0, self._arena + self._used() - before - restored.nbytes)
