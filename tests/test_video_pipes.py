@@ -83,6 +83,7 @@ def test_interlaced_video_gets_a_line(capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr()
     line = "note: the video is interlaced (Ib): both fields of a frame were restored as one picture\n"
     assert (shown.out, line in shown.err) == ("", True)
+    assert "note: the weights of this model are untrained" in shown.err
 
 
 def test_frames_beyond_the_limit_of_pixels_are_refused_by_the_header() -> None:

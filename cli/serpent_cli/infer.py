@@ -254,8 +254,7 @@ def _restore_one(
         dropped = write_picture(target, restored, encoding=options.encoding, overwrite=options.overwrite)
     lost = against.write(source, restored, overwrite=options.overwrite)
     height, width = new_size(restored, options.encoding.resize, options.encoding.max_pixels)
-    untrained = (_UNTRAINED,) if info.weights == "untrained" else ()
-    notes = (*restored.notes, *dropped, *lost, *info.notes, *untrained)
+    notes = (*restored.notes, *dropped, *lost, *info.remarks)
     if report is not None and described is not None:
         times = (loaded - start, seconds)
         done = Finished(picture, target, source, restored, info, described, *times, options.encoding.resize, notes)
@@ -293,7 +292,6 @@ def _restore_one(
 
 
 _MODEL_SUFFIXES = (".safetensors", ".onnx", ".plan")
-_UNTRAINED = "the weights of this model are untrained: the result is no restoration"
 
 
 def _check_distinct(picture: Path, reference: Path | None, *written: Path | None) -> None:

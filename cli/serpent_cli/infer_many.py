@@ -93,7 +93,7 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     devices = [session.info.device for session in sessions]
     memory = MemoryLines(quiet=as_json)
     if as_json:
-        _event("start", pictures=len(jobs), backend=info.backend, devices=devices, notes=list(info.notes))
+        _event("start", pictures=len(jobs), backend=info.backend, devices=devices, notes=list(info.remarks))
     # Among events on the same terminal, a bar would break their lines.
     with counting(len(jobs), hidden=as_json and sys.stdout.isatty()) as progress:
         for outcome in restore_many(sessions, jobs, options, on_plan=memory.planned):
@@ -121,7 +121,7 @@ def run_many(sessions: list[Session], jobs: list[Job], options: BatchOptions, *,
     click.echo(f"{count['restored']} restored{skipped}, {len(failed)} failed in {seconds:.1f} s{rate}")
     for line in memory.lines() if count["restored"] else ():
         click.echo(line)
-    for note in info.notes:
+    for note in info.remarks:
         click.echo(f"note: {note}")
     for outcome in failed:
         error = outcome.error

@@ -78,7 +78,7 @@ def run_stream(
     frames = FrameStream(source, sink, raw, max_pixels=options.max_pixels)
     memory = MemoryLines(quiet=as_json)
     count = 0
-    notes: dict[str, None] = dict.fromkeys((*frames.notes, *session.info.notes))
+    notes: dict[str, None] = dict.fromkeys((*frames.notes, *session.info.remarks))
     for pixels in frames:
         frame = Picture(pixels, bits=frames.bits)
         restored = restore_picture(

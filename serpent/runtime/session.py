@@ -47,6 +47,12 @@ class SessionInfo:
     notes: tuple[str, ...] = ()
     io: str = "f32-nchw"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and that the weights are untrained where they are: to be shown with every result."""
+        untrained = "the weights of this model are untrained: the result is no restoration"
+        return (*self.notes, untrained) if self.weights == "untrained" else self.notes
+
 
 class Session(ABC):
     """A loaded model. Call it with pictures; close it (or use ``with``) to release its memory."""
