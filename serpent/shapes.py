@@ -42,10 +42,6 @@ class ShapeProfile:
     multiple: int
 
     @property
-    def is_static(self) -> bool:
-        return self.batch.is_static and self.height.is_static and self.width.is_static
-
-    @property
     def resolution(self) -> str:
         """The sizes in the form of ``--res``: "512", "512x768", "256:512:2048" or "256x256:512x768:1024x2048"."""
         if self.height == self.width:
@@ -56,8 +52,9 @@ class ShapeProfile:
         return ":".join("x".join("" if side is None else str(side) for side in pair) for pair in pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        sides = {name: [r.min, r.opt, r.max] for name, r in self._ranges().items()}
-        return {**sides, "multiple": self.multiple}
+        """Inverse of :meth:`from_dict`: [min, opt, max] of batch, height and width, and the multiple."""
+        ranges = {"batch": self.batch, "height": self.height, "width": self.width}
+        return {**{name: [r.min, r.opt, r.max] for name, r in ranges.items()}, "multiple": self.multiple}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ShapeProfile:
@@ -70,9 +67,6 @@ class ShapeProfile:
         if type(fields["multiple"]) is not int or fields["multiple"] < 1:
             raise ValueError(f"multiple is {fields['multiple']!r}")
         return cls(batch, height, width, fields["multiple"])
-
-    def _ranges(self) -> dict[str, Range]:
-        return {"batch": self.batch, "height": self.height, "width": self.width}
 
 
 def _stored_range(name: str, sizes: Any) -> Range:

@@ -43,7 +43,7 @@ def test_resolutions(resolution: str, height: Range, width: Range) -> None:
 def test_batches(batch: str, expected: Range, static: bool) -> None:
     profile = parse_profile(H, "512", batch)
     assert profile.batch == expected
-    assert profile.is_static is static
+    assert profile.batch.is_static is static
 
 
 @pytest.mark.parametrize("resolution", ["512", "512x768", "256:512:2048", "256x512:512x768:1024x2048"])
