@@ -70,7 +70,6 @@ class DeviceView:
     address: int
     shape: Shape
     dtype: str
-    index: int
     owner: object
 
 
@@ -94,7 +93,6 @@ def view_of(tensor: Any, name: str, device: Device, stream: int) -> DeviceView:
         raise ArgumentError(
             f"{name} is a {type(tensor).__name__}; expected a GPU tensor that offers DLPack or __cuda_array_interface__"
         )
-    _check_index(view.index, name, device)
     if strides is not None and not _is_dense(view.shape, strides):
         raise ArgumentError(f"{name} of shape {view.shape} with strides {strides} is not C-contiguous")
     return view
@@ -127,7 +125,7 @@ def _from_dlpack(tensor: Any, name: str, device: Device, stream: int) -> tuple[D
     strides = tuple(raw.strides[axis] for axis in range(raw.ndim)) if raw.strides else None
     address = (raw.data or 0) + raw.byte_offset
     # The capsule was not consumed: when it goes, it tells the owner that nobody looks any more.
-    return DeviceView(address, shape, dtype, raw.device.index, capsule), strides
+    return DeviceView(address, shape, dtype, capsule), strides
 
 
 def _from_cuda_array(tensor: Any, name: str, device: Device, stream: int) -> tuple[DeviceView, Shape | None]:
@@ -137,6 +135,7 @@ def _from_cuda_array(tensor: Any, name: str, device: Device, stream: int) -> tup
     index = device.index_of(address)
     if index is None:
         raise ArgumentError(f"{name} lies in host memory; expected a GPU tensor")
+    _check_index(index, name, device)
     producer = fields.get("stream")
     if producer is not None and producer != (stream or _DEFAULT_STREAM):
         event = device.create_event()
@@ -147,7 +146,7 @@ def _from_cuda_array(tensor: Any, name: str, device: Device, stream: int) -> tup
             device.destroy_event(event)
     strides = fields.get("strides")
     elements = None if strides is None else tuple(step // dtype.itemsize for step in strides)
-    return DeviceView(address, shape, dtype.name, index, tensor), elements
+    return DeviceView(address, shape, dtype.name, tensor), elements
 
 
 def _is_dense(shape: Shape, strides: Shape) -> bool:
