@@ -14,7 +14,7 @@ from serpent.files import check_model_file, sha256_file
 from serpent.identity import NetworkName, digest_weights
 from serpent.manifest import Manifest, load_manifest, manifest_path
 from serpent.runtime.native_code import carries_native_code
-from serpent.runtime.tensorrt_plan import network_name, read_header
+from serpent.runtime.tensorrt_plan import read_header
 
 _SHARED = ("variant", "task", "precision", "io", "weights", "weights_sha256", "weights_license", "profile", "config")
 """What an ONNX file and its manifest both say."""
@@ -71,12 +71,12 @@ def _manifest_of(path: Path) -> Manifest | None:
     sidecar = manifest_path(path)
     if not sidecar.exists():
         return None
-    if path.suffix.lower() == ".safetensors":
-        try:
-            return load_manifest(sidecar)
-        except ModelFileError:
-            return None  # beside a checkpoint any .json may lie; only exports always have a manifest
-    return load_manifest(sidecar)
+    try:
+        return load_manifest(sidecar)
+    except ModelFileError:
+        if path.suffix.lower() != ".safetensors":
+            raise
+        return None  # beside a checkpoint any .json may lie; only exports always have a manifest
 
 
 def _digest_differences(manifest: Manifest, path: Path, digest: str) -> list[str]:
@@ -104,7 +104,7 @@ def _inspect_onnx(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any]
 
 def _inspect_plan(path: Path, manifest: Manifest | None) -> tuple[dict[str, Any], list[str]]:
     engine = manifest.fields["files"].get(path.name, {}).get("engine") if manifest is not None else None
-    name = network_name(path)
+    name = NetworkName.find(path.read_bytes())
     flavour = engine.get("flavour") if isinstance(engine, dict) else None
     verdict = read_header(path, flavour if isinstance(flavour, str) else None)
     if name is None and manifest is None:

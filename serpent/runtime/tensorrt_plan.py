@@ -1,4 +1,4 @@
-"""What a plan says of itself without being loaded: the name of its network, and TensorRT's verdict on its header."""
+"""What TensorRT says of a plan without loading it: its verdict on the header."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serpent.errors import SerpentError
-from serpent.identity import NetworkName
 from serpent.runtime.tensorrt_library import FLAVOURS, RTX, TRT, Flavour, installed_version, load, make_logger
 
 
@@ -32,11 +31,6 @@ class HeaderVerdict:
             return f"no verdict{f' of {self.read_by}' if self.read_by else ''}: {'; '.join(self.reasons)}"
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
         return f"{self.validity} for this machine, says {self.read_by}{why}"
-
-
-def network_name(path: Path) -> NetworkName | None:
-    """The name of the network in a plan; None for a foreign plan, or one that another tool built."""
-    return NetworkName.find(path.read_bytes())
 
 
 def read_header(path: Path, flavour_key: str | None = None) -> HeaderVerdict:
