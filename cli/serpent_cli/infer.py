@@ -128,7 +128,9 @@ def infer(
         context = click.get_current_context()
         raise click.UsageError("--compare, --reference and --report are for one picture and its --output", context)
     if Path("-") in pictures:
-        return _restore_stream(raw, options, lambda: opened(device), as_json=as_json)
+        from serpent_cli.infer_stream import restore_stream
+
+        return restore_stream(raw, options, lambda: opened(device), as_json=as_json)
     if raw is not None:
         raise click.UsageError("--raw is for frames on stdin (-)", click.get_current_context())
     if one is not None:
@@ -144,17 +146,6 @@ def infer(
         with activity(f"loading {model.name}"):
             sessions = [stack.enter_context(opened(each)) for each in device.split(",")]
         return run_many(sessions, jobs, options, as_json=as_json)
-
-
-def _restore_stream(raw: str | None, options: BatchOptions, opened: Callable[[], Session], *, as_json: bool) -> int:
-    from serpent.pictures.video import RawVideo
-    from serpent_cli.infer_stream import refuse_what_streams_ignore, run_stream, standard_streams
-
-    refuse_what_streams_ignore(click.get_current_context())
-    kind = None if raw is None else RawVideo.parse(raw)
-    source, sink = standard_streams()
-    with opened() as session:
-        return run_stream(session, source, sink, kind, options, as_json=as_json)
 
 
 def _only_picture(pictures: tuple[Path, ...], chosen: dict[str, Any]) -> Path | None:

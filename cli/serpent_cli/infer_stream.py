@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -22,12 +23,23 @@ _TAKEN = {"model", "pictures", "raw", "tile", "overlap", "tta", "max_pixels"}
 _TAKEN |= {"device", "scan", "threads", "precision", "allow_native_code", "as_json"}
 
 
-def refuse_what_streams_ignore(context: click.Context) -> None:
-    """Insist that no option was given that says something about files.
+def restore_stream(raw: str | None, options: BatchOptions, opened: Callable[[], Session], *, as_json: bool) -> int:
+    """Restore stdin to stdout, with the options of the command that is running; the exit code.
 
     Raises:
-        UsageError: such options were given, or a picture beside the stream.
+        UsageError: options that say something about files, a picture beside the stream, or a terminal.
+        PictureError: as :func:`run_stream` says.
     """
+    from serpent.pictures.video import RawVideo
+
+    _refuse_what_streams_ignore(click.get_current_context())
+    kind = None if raw is None else RawVideo.parse(raw)
+    source, sink = _standard_streams()
+    with opened() as session:
+        return run_stream(session, source, sink, kind, options, as_json=as_json)
+
+
+def _refuse_what_streams_ignore(context: click.Context) -> None:
     from serpent.errors import UsageError
 
     if len(context.params["pictures"]) > 1:
@@ -43,12 +55,8 @@ def refuse_what_streams_ignore(context: click.Context) -> None:
         raise UsageError(f"video goes to stdout as it came; {' and '.join(given)} cannot be had with -", hint=hint)
 
 
-def standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Stdin, and stdout without a buffer, which would hold frames back.
-
-    Raises:
-        UsageError: one of them is a terminal.
-    """
+def _standard_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Stdin, and stdout without a buffer, which would hold frames back."""
     from serpent.errors import UsageError
 
     hint = "for example: ffmpeg -i in.mp4 -f yuv4mpegpipe - | serpent-infer MODEL - | ffmpeg -i - out.mp4"
