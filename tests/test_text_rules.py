@@ -15,7 +15,9 @@ MAX_LINES = 400
 TEXTS = [
     path
     for path in sorted([*ROOT.iterdir(), *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*"))])
-    if path.is_file() and (path.suffix in {*SOURCE_SUFFIXES, ".md", ".toml", ".txt", ".yaml", ""} or path.name == "run")
+    if path.is_file()
+    and path.name != ".git"  # a file, with a path in it, where the checkout is a worktree
+    and (path.suffix in {*SOURCE_SUFFIXES, ".md", ".toml", ".txt", ".yaml", ""} or path.name == "run")
 ]
 
 FORBIDDEN = {
