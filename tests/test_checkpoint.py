@@ -77,6 +77,10 @@ def test_equal_weights_give_equal_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         save_model(small(), tmp_path / name / "m.safetensors", extra={"licence": "none", "data": '\u00e9\n"x"'})
+        extra = dict.fromkeys("12345", "")  # in 8! orders, with its own three
+        save_network(
+            torch.nn.ReLU(), tmp_path / name / "n.safetensors", spec="mine:network", task="deblur", extra=extra
+        )
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 

@@ -51,8 +51,6 @@ def save_model(
     Raises:
         SerpentError: the folder cannot be written.
     """
-    from safetensors.torch import save
-
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
         **(extra or {}),
@@ -61,10 +59,27 @@ def save_model(
         "task": task,
         "weights_digest": weights_digest(model),
     }
-    with written_aside(Path(path)) as aside:
+    write_tensors(Path(path), state, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all; equal tensors and metadata give equal bytes.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        tensors: contiguous, each in memory of its own.
+        metadata: string to string.
+
+    Raises:
+        SerpentError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    with written_aside(path) as aside:
         # save_file would put a file of its own in the place of this one, which is locked.
-        aside.write_bytes(save(state, metadata=metadata))
-        _sort_metadata(aside)
+        aside.write_bytes(save(dict(tensors), metadata=dict(metadata or {}) or None))
+        if metadata:
+            _sort_metadata(aside)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -14,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
 from serpent.errors import CheckpointError, SerpentError, UsageError
-from serpent.files import written_aside
 from serpent.model.blocks import VSSBlock
+from serpent.model.checkpoint import write_tensors
 from serpent.train.checkpoints import Checkpoint, after_freeing, load_checkpoint, save_checkpoint
 from serpent.train.initial import take_over
 from serpent.train.networks import create_network, save_network
@@ -242,8 +242,6 @@ class Learner:
         return tensors
 
     def _stop_with(self, passes: Sequence[tuple[Tensor, Tensor]], step: int, run: Path) -> None:
-        from safetensors.torch import save
-
         path = run / f"{NOT_FINITE}step-{step}-process-{self._fabric.global_rank}.safetensors"
         tensors = {
             f"{kind}_{number}": tensor.contiguous()
@@ -252,8 +250,7 @@ class Learner:
         }
         where = f"; its batch is in {path}"
         try:
-            with written_aside(path) as aside:
-                aside.write_bytes(save(tensors))
+            write_tensors(path, tensors)
         except SerpentError as error:
             where = f"; its batch could not be saved: {error}"
         raise SerpentError(f"loss or gradient of step {step} are not finite{where}", hint=_gentler(run))

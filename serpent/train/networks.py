@@ -13,8 +13,8 @@ from torch import nn
 
 from serpent.config import PATCH_SIZES
 from serpent.errors import CheckpointError, UsageError
-from serpent.files import written_aside
 from serpent.model import Serpent, create_model, load_model, save_model
+from serpent.model.checkpoint import write_tensors
 from serpent.train.checkpoints import for_file
 
 FORMAT = "serpent-network-v1"
@@ -69,12 +69,8 @@ def save_network(network: nn.Module, path: Path, *, spec: str, task: str, extra:
     if isinstance(network, Serpent):
         save_model(network, path, task=task, extra=extra)
         return
-    from safetensors.torch import save
-
-    state = for_file(network.state_dict())
-    with written_aside(path) as aside:
-        # save_file would put a file of its own in the place of this one, which is locked.
-        aside.write_bytes(save(state, metadata={**extra, "format": FORMAT, "network": spec, "task": task}))
+    metadata = {**extra, "format": FORMAT, "network": spec, "task": task}
+    write_tensors(path, for_file(network.state_dict()), metadata)
 
 
 def load_network(path: Path | str) -> nn.Module:
