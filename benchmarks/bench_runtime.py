@@ -76,6 +76,9 @@ class Measured:
 
 def main() -> int:
     """Check, time, print, write; the exit code is 1 when a result is wrong."""
+    # Here, since it imports torch, whose memory must not count in the processes that are measured.
+    from scan_bench.machine import cpu_model
+
     options = parse_arguments()
     load = os.getloadavg()[0]
     results: dict[str, Any] = {}
@@ -330,14 +333,6 @@ def print_table(results: dict[str, Any]) -> None:
 def verdict(promise: dict[str, Any]) -> str:
     """Whether a promise was kept, in a word."""
     return "kept" if promise["kept"] else "MISSED"
-
-
-def cpu_model() -> str:
-    """The CPU's name as Linux has it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def versions() -> dict[str, str]:

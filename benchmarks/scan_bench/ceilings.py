@@ -46,7 +46,7 @@ def cuda_ceilings(device: torch.device) -> list[Ceiling]:
     if nvcc is None:
         raise SerpentError("nvcc was not found, so the ceilings cannot be measured", hint="install it or set CUDACXX")
     major, minor = torch.cuda.get_device_capability(device)
-    library = ctypes.CDLL(str(compile_cuda(nvcc, f"sm_{major}{minor}")))
+    library = ctypes.CDLL(compile_cuda(nvcc, f"sm_{major}{minor}"))
     library.ceiling_status_text.restype = ctypes.c_char_p
 
     def measured(name: str, *arguments: object) -> float:

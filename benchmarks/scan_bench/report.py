@@ -85,7 +85,7 @@ def _figures(record: Record, modes: list[Mode]) -> list[str]:
     cells = []
     for mode in modes:
         timing = record.timings.get(mode)
-        text = "-" if timing is None else f"{_ms(timing.median)}"
+        text = "-" if timing is None else _ms(timing.median)
         if timing is not None and mode == "cold":
             text += f" ({_ms(min(timing.taken))} to {_ms(max(timing.taken))})"
         cells.append(text)

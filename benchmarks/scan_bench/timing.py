@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -88,16 +89,12 @@ def _warm_up(burst: Burst, plan: Plan) -> float:
 
 def cpu_burst(call: Call, sets: int, active: Callable[[], AbstractContextManager[Any]]) -> Burst:
     """Calls that go round ``sets`` buffer sets; ``active`` makes the row's settings hold meanwhile."""
-    following = _round_robin(sets)
-    kept: list[Tensor | None] = [None] * sets  # as long as a result lives, its memory is not given out again
+    run = _in_turn(call, sets)
 
     def burst(calls: int) -> float:
         with active():
             start = time.perf_counter()
-            for _ in range(calls):
-                index = next(following)
-                kept[index] = None
-                kept[index] = call(index)
+            run(calls)
             return (time.perf_counter() - start) / calls
 
     return burst
@@ -105,18 +102,11 @@ def cpu_burst(call: Call, sets: int, active: Callable[[], AbstractContextManager
 
 def stream_burst(call: Call, sets: int, active: Callable[[], AbstractContextManager[Any]]) -> Burst:
     """Calls launched one by one on a CUDA stream: with the time of their launches where that is longer."""
-    following = _round_robin(sets)
-    kept: list[Tensor | None] = [None] * sets
-
-    def launch(calls: int) -> None:
-        for _ in range(calls):
-            index = next(following)
-            kept[index] = None
-            kept[index] = call(index)
+    run = _in_turn(call, sets)
 
     def burst(calls: int) -> float:
         with active():
-            return _event_seconds(lambda: launch(calls)) / calls
+            return _event_seconds(lambda: run(calls)) / calls
 
     return burst
 
@@ -158,8 +148,14 @@ def _event_seconds(work: Callable[[], None]) -> float:
     return float(start.elapsed_time(end)) * 1e-3
 
 
-def _round_robin(sets: int) -> Iterator[int]:
-    index = 0
-    while True:
-        yield index
-        index = (index + 1) % sets
+def _in_turn(call: Call, sets: int) -> Callable[[int], None]:
+    """Something that makes so many calls, each on the next of ``sets`` buffer sets."""
+    following = itertools.cycle(range(sets))
+    kept: list[Tensor | None] = [None] * sets  # as long as a result lives, its memory is not given out again
+
+    def run(calls: int) -> None:
+        for index in itertools.islice(following, calls):
+            kept[index] = None
+            kept[index] = call(index)
+
+    return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,12 +195,11 @@ def last_cache_bytes(device: torch.device) -> int:
     """Size of the cache before the memory: L2 of a GPU, the largest of a CPU (64 MiB where Linux does not say)."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    sizes = [64 << 20] if not (found := _cache_sizes()) else found
-    return max(sizes)
+    return max(_cache_sizes(), default=64 << 20)
 
 
 def _cache_sizes() -> list[int]:
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    files = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size") if os.name == "posix" else []
+    files = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
     texts = [file.read_text().strip() for file in files]
     return [int(text[:-1]) * units[text[-1]] for text in texts if text[-1:] in units]
