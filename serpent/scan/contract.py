@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from serpent.config import NUM_DIRECTIONS
 from serpent.errors import ArgumentError
+from serpent.native import ScanShape
 
 STORAGE_DTYPES = {torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16"}
 
@@ -16,22 +15,10 @@ NAMES = ("x", "x_dbl", "dt_weight", "dt_bias", "A", "D_skip")
 """The arguments of a scan, in order."""
 
 
-@dataclass(frozen=True)
-class ScanSizes:
-    """B, H, W, D, N, R of one scan."""
-
-    batch: int
-    height: int
-    width: int
-    channels: int
-    d_state: int
-    dt_rank: int
-
-
 def check_arguments(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A: Tensor, D_skip: Tensor
-) -> ScanSizes:
-    """Sizes of valid arguments.
+) -> ScanShape:
+    """Sizes and storage type of valid arguments.
 
     Raises:
         ArgumentError: names the argument, its shape, dtype or device, and what was expected.
@@ -50,7 +37,7 @@ def check_arguments(
     _check(x, "dt_bias", dt_bias, (NUM_DIRECTIONS, channels), scan_dtype)
     _check(x, "A", A, (NUM_DIRECTIONS, channels, d_state), scan_dtype)
     _check(x, "D_skip", D_skip, (NUM_DIRECTIONS, channels), scan_dtype)
-    return ScanSizes(batch, height, width, channels, d_state, dt_rank)
+    return ScanShape(batch, height, width, channels, d_state, dt_rank, STORAGE_DTYPES[x.dtype])
 
 
 def check_device(x: Tensor) -> None:

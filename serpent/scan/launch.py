@@ -9,7 +9,7 @@ from torch import Tensor
 
 from serpent import native
 from serpent.errors import NativeLibraryError
-from serpent.scan.contract import NAMES, STORAGE_DTYPES, check_arguments, check_dense, check_device, check_gradient
+from serpent.scan.contract import NAMES, check_arguments, check_dense, check_device, check_gradient
 
 
 def scan(inputs: tuple[Tensor, ...]) -> Tensor:
@@ -48,18 +48,10 @@ def scan_backward(grad_y: Tensor, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
 
 
 def _shape(inputs: tuple[Tensor, ...]) -> native.ScanShape:
-    sizes = check_arguments(*inputs)
+    shape = check_arguments(*inputs)
     check_device(inputs[0])
     check_dense(**dict(zip(NAMES, inputs, strict=True)))
-    return native.ScanShape(
-        sizes.batch,
-        sizes.height,
-        sizes.width,
-        sizes.channels,
-        sizes.d_state,
-        sizes.dt_rank,
-        STORAGE_DTYPES[inputs[0].dtype],
-    )
+    return shape
 
 
 def _cuda_library(x: Tensor) -> native.Library:
