@@ -23,7 +23,7 @@ from serpent.runtime.native_code import carries_native_code
 from serpent.runtime.tensorrt_library import RTX, installed_version
 from serpent.runtime.verification import verify_file
 from serpent_cli.main import run_inspect
-from serpent_export.ort_trt import write_ort_trt
+from serpent_export.ort_trt import for_ort_trt
 
 needs_rtx = pytest.mark.skipif(installed_version(RTX) is None, reason=f"needs {RTX.title}: {RTX.install_command}")
 
@@ -239,7 +239,7 @@ def test_a_graph_without_an_opset(copied: Exported) -> None:
 
 def test_the_variant_for_the_tensorrt_provider(copied: Exported) -> None:
     variant = copied.onnx.with_suffix(".ort-trt.onnx")
-    write_ort_trt(onnx.load_model(copied.onnx), variant, wanted=True)
+    onnx.save_model(for_ort_trt(onnx.load_model(copied.onnx)), variant)
     fields = json.loads(copied.manifest.read_text())
     fields["files"][variant.name] = {"kind": "ort-trt.onnx", "sha256": sha256_file(variant)}
     copied.manifest.write_text(json.dumps(fields))

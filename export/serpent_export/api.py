@@ -28,7 +28,7 @@ from serpent_export.engine import build_engine
 from serpent_export.engine_options import EMBED_WARNING, EngineOptions
 from serpent_export.graph import CertifiedGraph, GraphRequest, certified_graph
 from serpent_export.network import Network, load_network, weights_notes
-from serpent_export.ort_trt import write_ort_trt
+from serpent_export.ort_trt import for_ort_trt
 from serpent_export.parity import ParityReport
 from serpent_export.progress import StageCallback, silent
 from serpent_export.staging import staged
@@ -131,12 +131,7 @@ def export(
         _check_triton(triton, out, overwrite, options)
     if weights is None:
         parse_profile(SerpentConfig.from_variant(variant), resolution, batch)  # a mistyped size is answered at once
-    for_plans = options.asked or (f"--targets {targets}" if targets is not None else None)
-    for_plans = for_plans or (f"--engine {engine}" if engine != "auto" else None)
-    if formats == "onnx" and for_plans:
-        raise UsageError(f"{for_plans} is for plans, but --format onnx writes none", hint="use --format plan or all")
-    if targets is not None:
-        parse_targets(targets)
+    _check_for_plans(formats, engine, targets, options)
     gpus = find_gpus()
     choice = choose_engine(engine, gpus) if formats != "onnx" else EngineChoice(None)
     if formats == "plan" and choice.flavour is None:
@@ -165,7 +160,8 @@ def export(
         graph = certified_graph(network, request, on_stage)
         model = _write_onnx(network, request, graph, onnx_path)
         seconds = {"onnx": time.perf_counter() - begin, "ort-trt.onnx": 0.0}
-        write_ort_trt(model, folder / f"{stem}.ort-trt.onnx", wanted=ort_trt)
+        if ort_trt:
+            (folder / f"{stem}.ort-trt.onnx").write_bytes(serialize(for_ort_trt(model)))
         engine_fields: dict[str, Any] = {}
         if choice.flavour:
             check_volumes(model, request.profile, choice.flavour)
@@ -193,14 +189,15 @@ def export(
         manifest["files"] |= _kept_siblings(out, stem, kinds, manifest["graph_sha256"])
         (folder / f"{stem}.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
-    triton_notes = _write_triton(triton, out / f"{stem}.json", overwrite)
     notes = _notes(network, graph, choice, options, gpu_note(plan_targets, gpus) if choice.flavour else None)
+    if triton is not None:
+        notes += write_repository(triton, out / f"{stem}.json", overwrite=overwrite).notes
     return ExportResult(
         tuple(files),
         out / f"{stem}.json",
         graph.report,
         network.weights,
-        (*notes, *triton_notes),
+        notes,
         time.perf_counter() - start,
         graph.ranges.overflowing if graph.ranges else (),
     )
@@ -245,11 +242,6 @@ def _check_triton_runs(folder: Path, onnx_file: Path, formats: str, precision: s
         )
 
 
-def _write_triton(folder: Path | None, manifest: Path, overwrite: bool) -> tuple[str, ...]:
-    """The notes of the repository, if one is wanted."""
-    return () if folder is None else write_repository(folder, manifest, overwrite=overwrite).notes
-
-
 def _check_words(precision: str, io: str, formats: str, inline_scan: bool) -> None:
     if precision not in OPSETS:
         raise UsageError(f"unknown precision {precision!r}; expected {', '.join(OPSETS)}")
@@ -259,6 +251,15 @@ def _check_words(precision: str, io: str, formats: str, inline_scan: bool) -> No
         raise UsageError(f"unknown format {formats!r}; expected onnx, plan or all")
     if inline_scan and formats != "onnx":
         raise UsageError("--inline-scan is for runtimes without the plugin, and no plan", hint="add --format onnx")
+
+
+def _check_for_plans(formats: str, engine: str, targets: str | None, options: EngineOptions) -> None:
+    asked = options.asked or (f"--targets {targets}" if targets is not None else None)
+    asked = asked or (f"--engine {engine}" if engine != "auto" else None)
+    if formats == "onnx" and asked:
+        raise UsageError(f"{asked} is for plans, but --format onnx writes none", hint="use --format plan or all")
+    if targets is not None:
+        parse_targets(targets)
 
 
 def _stem(config: SerpentConfig, request: GraphRequest) -> str:

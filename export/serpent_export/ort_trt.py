@@ -7,12 +7,10 @@ nowhere else.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import onnx
 
 from serpent.identity import NAMESPACE
-from serpent.runtime.onnx_file import GRAPH_DIGEST, METADATA_PREFIX, ORT_TRT_FORMAT, graph_digest, serialize
+from serpent.runtime.onnx_file import GRAPH_DIGEST, METADATA_PREFIX, ORT_TRT_FORMAT, graph_digest
 from serpent.runtime.onnx_split import is_scan
 
 DOMAIN = "trt.plugins"
@@ -36,9 +34,3 @@ def for_ort_trt(model: onnx.ModelProto) -> onnx.ModelProto:
     for entry in changed.metadata_props:
         entry.value = own.get(entry.key.removeprefix(METADATA_PREFIX), entry.value)
     return changed
-
-
-def write_ort_trt(model: onnx.ModelProto, path: Path, *, wanted: bool) -> None:
-    """Write the variant of ``model`` to ``path``, if it is wanted."""
-    if wanted:
-        path.write_bytes(serialize(for_ort_trt(model)))
