@@ -24,7 +24,7 @@ from serpent.runtime.plugin_library import plugin_library
 from serpent.runtime.tensorrt_library import Flavour, check_installed
 from serpent.shapes import ShapeProfile
 from serpent_export.engine_options import EngineOptions
-from serpent_export.progress import StageCallback
+from serpent_export.progress import StageCallback, silent
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def build_engine(
     name: str = "serpent",
     io: str = "f32-nchw",
     options: EngineOptions | None = None,
-    on_stage: StageCallback | None = None,
+    on_stage: StageCallback = silent,
 ) -> EngineResult:
     """Build the plan of an ONNX file; with TensorRT-RTX equal input gives equal bytes, and no GPU is needed.
 
@@ -167,7 +167,7 @@ def _child_command() -> list[str]:
     return [sys.executable, "-P", "-m", "serpent_export.engine_child"]
 
 
-def _run_child(spec: dict[str, Any], scratch: Path, on_stage: StageCallback | None) -> dict[str, Any]:
+def _run_child(spec: dict[str, Any], scratch: Path, on_stage: StageCallback) -> dict[str, Any]:
     """Send ``spec`` to a build process and follow its messages, one JSON object a line.
 
     Raises:
@@ -204,7 +204,7 @@ def _run_child(spec: dict[str, Any], scratch: Path, on_stage: StageCallback | No
                     raise _rebuild_error(message["error"])
                 if "result" in message:
                     result = message["result"]
-                elif on_stage is not None:
+                else:
                     on_stage(message["stage"])
         except BaseException:
             child.kill()

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from serpent.runtime.border import BORDERS
 from serpent.runtime.tensorrt_library import FLAVOURS, RTX, Flavour, check_installed, load, make_logger
 from serpent.shapes import ShapeProfile
 from serpent_export.plugin_choice import RegisteredPlugin, register_plugin
+from serpent_export.progress import StageCallback
 from serpent_export.targets import own_target
 
 _EXPORT_AGAIN = (
@@ -30,7 +31,7 @@ _EXPORT_AGAIN = (
 )
 
 
-def build(spec: dict[str, Any], on_stage: Callable[[str], None]) -> dict[str, Any]:
+def build(spec: dict[str, Any], on_stage: StageCallback) -> dict[str, Any]:
     """Build the plan that ``spec`` describes and write it.
 
     Args:
