@@ -47,7 +47,7 @@ def separable(picture: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDAr
     """
     for axis in (0, 1):
         reach, length = len(kernel) // 2, picture.shape[axis]
-        padded = _reflected(picture, reach, axis)
+        padded = reflected(picture, reach, (axis,))
         picture = kernel[reach] * _window(padded, reach, length, axis)
         for offset in range(1, reach + 1):
             pair = _window(padded, reach - offset, length, axis) + _window(padded, reach + offset, length, axis)
@@ -67,7 +67,7 @@ def convolve(picture: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArr
     """
     reach = len(kernel) // 2
     height, width, _ = picture.shape
-    padded = _reflected(_reflected(picture, reach, 0), reach, 1)
+    padded = reflected(picture, reach)
     result = np.zeros_like(picture)
     for y, x in np.argwhere(kernel):
         rows = _window(padded, 2 * reach - int(y), height, 0)
@@ -75,11 +75,14 @@ def convolve(picture: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArr
     return result
 
 
-def _reflected(picture: NDArray[np.float32], reach: int, axis: int) -> NDArray[np.float32]:
-    widths = [(0, 0)] * picture.ndim
-    widths[axis] = (reach, reach)
-    # numpy reflects again and again where the picture is smaller than the reach.
-    return np.pad(picture, widths, mode="reflect" if picture.shape[axis] > 1 else "edge")
+def reflected(picture: NDArray[np.float32], reach: int, axes: tuple[int, ...] = (0, 1)) -> NDArray[np.float32]:
+    """Enlarge (H, W, C) by ``reach`` pixels at both ends of each axis, reflected about the outermost pixels."""
+    for axis in axes:
+        widths = [(0, 0)] * picture.ndim
+        widths[axis] = (reach, reach)
+        # numpy reflects again and again where the picture is smaller than the reach.
+        picture = np.pad(picture, widths, mode="reflect" if picture.shape[axis] > 1 else "edge")
+    return picture
 
 
 def _window(padded: NDArray[np.float32], start: int, length: int, axis: int) -> NDArray[np.float32]:

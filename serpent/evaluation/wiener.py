@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serpent.degradations.filters import reflected
 from serpent.errors import ArgumentError
 from serpent.evaluation.pairs import Pair
 from serpent.padding import pad
@@ -55,11 +56,7 @@ class Wiener:
             (H, W, 3) float32, not clipped.
         """
         reach = self.kernel.shape[-1] // 2
-        padded = picture
-        for axis in (0, 1):
-            widths = [(0, 0)] * 3
-            widths[axis] = (reach, reach)
-            padded = np.pad(padded, widths, mode="reflect" if padded.shape[axis] > 1 else "edge")
+        padded = reflected(picture, reach)
         size = padded.shape[:2]
         spectra = [np.fft.rfft2(padded[..., channel].astype(np.float64)) for channel in range(3)]
         height, width, _ = picture.shape
