@@ -23,6 +23,15 @@ class SerpentError(Exception):
         self.hint = hint
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames that an error went through, before a generator of ``contextlib`` replaces it by another.
+
+    From Python 3.12 on the frame of that generator and the error refer to each other. The arrays of the failed run,
+    GPU memory among them, would stay until the garbage collector comes by: too late for a run in smaller tiles.
+    """
+    error.__traceback__ = None
+
+
 class UsageError(SerpentError, ValueError):
     """A value the caller chose is not acceptable (command-line exit code 2)."""
 

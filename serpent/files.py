@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from serpent.errors import ModelFileError, SerpentError, UsageError
+from serpent.errors import ModelFileError, SerpentError, UsageError, forget_frames
 
 try:
     import fcntl
@@ -92,6 +92,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         _hand_on_mode(path, aside, usual)
         aside.replace(path)
     except OSError as error:
+        forget_frames(error)  # those of a picture's writer hold its pixels
         raise SerpentError(f"cannot write {path}: {error.strerror or error}", hint="choose another folder") from None
     finally:
         aside.unlink(missing_ok=True)

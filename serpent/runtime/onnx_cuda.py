@@ -19,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serpent import native
-from serpent.errors import EngineError, ModelFileError, NativeLibraryError, SerpentError, UsageError
+from serpent.errors import EngineError, ModelFileError, NativeLibraryError, SerpentError, UsageError, forget_frames
 from serpent.extras import install_command
 from serpent.runtime.cuda_device import CudaDevice, load_cuda
 from serpent.runtime.onnx_file import serialize
@@ -179,6 +179,7 @@ def _explained(when: str) -> Iterator[None]:
     except SerpentError:
         raise
     except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
+        forget_frames(error)
         raise EngineError(
             f"ONNX Runtime {ort.__version__} failed on the GPU {when}: {error}",
             hint="if memory ran out, export a smaller --res: larger pictures then go through in tiles",

@@ -15,7 +15,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from serpent import native
-from serpent.errors import EngineError, ModelFileError, NativeLibraryError, OutOfMemoryError, SerpentError, UsageError
+from serpent.errors import (
+    EngineError,
+    ModelFileError,
+    NativeLibraryError,
+    OutOfMemoryError,
+    SerpentError,
+    UsageError,
+    forget_frames,
+)
 from serpent.runtime.border import from_border, to_border
 from serpent.runtime.live_memory import function_scan_bytes, run_bytes
 from serpent.runtime.memory import Memory, give_back_heap, process_memory
@@ -244,6 +252,7 @@ def _explained(image: NDArray[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 (ONNX Runtime's exceptions share no public base class)
+        forget_frames(error)
         size = "x".join(map(str, image.shape))
         if "bad_alloc" in str(error) or "Failed to allocate" in str(error):
             raise OutOfMemoryError(

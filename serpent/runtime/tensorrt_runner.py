@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serpent.errors import ArgumentError, EngineError, ModelFileError
+from serpent.errors import ArgumentError, EngineError, ModelFileError, forget_frames
 from serpent.runtime.border import Border, border_named
 from serpent.runtime.device_tensor import DeviceTensor, DeviceView, stream_handle, view_of
 from serpent.runtime.memory import Memory
@@ -199,6 +199,7 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except EngineError as error:
+        forget_frames(error)
         raise EngineError(f"{name}: {error.message}", hint=error.hint) from None
 
 
