@@ -75,7 +75,7 @@ def lean(request: pytest.FixtureRequest) -> tuple[int, str]:
     """Major version, and the folder that its wheels are unpacked in; kept between runs."""
     major = request.param
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "serpent-tests"
-    folder = cache / f"tensorrt-lean-{LEAN[major]}"
+    folder = cache / f"tensorrt-lean-{LEAN[major]}-{sys.implementation.cache_tag}"
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         aside = cache / f"{folder.name}.{os.getpid()}"
