@@ -202,6 +202,9 @@ def test_patterns_that_no_shell_resolved(folder: Path, monkeypatch: pytest.Monke
     assert infer(monkeypatch, folder / "**" / "[cd].png") == 0
     assert sorted(path.name for path in folder.rglob("*_restored.png")) == ["c_restored.png", "d_restored.png"]
     assert infer(monkeypatch, folder / "*.tif") == 2
+    (folder / "b" / "notes.txt").touch()  # in a folder, which is what ** stands for, and so no mistake
+    assert infer(monkeypatch, folder / "**", "--overwrite") == 0
+    assert sum(1 for _ in folder.rglob("*_restored.png")) == 4
 
 
 @pytest.fixture

@@ -62,11 +62,15 @@ def expand(paths: Sequence[Path]) -> dict[Path, Path]:
         if os.path.lexists(path) or not has_magic(str(path)):
             found[path] = tree_root(path)
             continue
-        try:
-            matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        except ValueError as error:  # "**" beside other letters
-            hint = "for example 'photos/**/*.jpg'"
-            raise UsageError(f"the pattern {path} cannot be used: {error}", hint=hint) from None
+        # From Python 3.13 on pathlib takes such a "**" for a "*", which leaves out what lies deeper.
+        if any("**" in part and part != "**" for part in path.parts):
+            raise UsageError(
+                f"the pattern {path} cannot be used: ** stands for folders, alone between slashes",
+                hint="for example 'photos/**/*.jpg'",
+            )
+        matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        if path.name == "**":  # folders, since Python 3.13 files as well, whatever they are
+            matches = [match for match in matches if match.is_dir()]
         if not matches:
             raise UsageError(f"no file matches {path}")
         fixed = Path(*itertools.takewhile(lambda part: not has_magic(part), path.parts))
