@@ -1,4 +1,4 @@
-"""The cache folder: whole entries, nothing believed that is damaged."""
+"""The cache folder: whole entries, one writer at a time, nothing believed that is damaged."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_several_processes_may_write_at_once(folder: Path) -> None:
     command = [sys.executable, "-c", WRITER]
     writers = [subprocess.Popen([*command, letter], env=environment, stderr=subprocess.PIPE) for letter in "abc"]
     assert [(writer.wait(), writer.communicate()[1]) for writer in writers] == [(0, b"")] * 3
-    assert sorted(path.name for path in folder.iterdir()) == ["entry"]
+    assert sorted(path.name for path in folder.iterdir()) == ["entry", "entry.lock"]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(folder: Path) -> None:

@@ -5,8 +5,11 @@ Nothing here is needed: an entry that is absent or damaged is made again.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from serpent.errors import SerpentError
@@ -48,14 +51,21 @@ def load(name: str) -> bytes | None:
 def store(name: str, content: bytes) -> bool:
     """Replace an entry, whole or not at all; whether that was possible.
 
-    Of several writers of one entry the last one's bytes stay. A reader sees one of them.
+    Writers of one entry wait for each other; the last one's bytes stay. A reader sees one of them.
     """
     try:
         folder = cache_folder()
         # Compiled code lies here: the folder is the user's alone.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with written_aside(folder / name) as aside:
+        with _locked(folder / f"{name}.lock"), written_aside(folder / name) as aside:
             aside.write_bytes(hashlib.sha256(content).digest() + content)
     except (OSError, SerpentError):  # a full or read-only home costs time at the next start, nothing else
         return False
     return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file lets go of it, even when the process dies
+        yield
