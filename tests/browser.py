@@ -30,14 +30,14 @@ def missing_browser() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Chrome]:
+def chromium(width: int = 1000, height: int = 1000) -> Iterator[Chrome]:
     """A browser of a profile of its own, which writes down its console and its requests."""
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
     options.binary_location = next(filter(None, map(shutil.which, PROGRAMS)))
-    for argument in ("headless=new", "window-size=1000,1000", "force-color-profile=srgb", "hide-scrollbars"):
+    for argument in ("headless=new", f"window-size={width},{height}", "force-color-profile=srgb", "hide-scrollbars"):
         options.add_argument(f"--{argument}")
     options.add_argument("--disable-dev-shm-usage")  # containers have little of it
     if os.geteuid() == 0:

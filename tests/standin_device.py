@@ -35,12 +35,14 @@ class HostDevice:
     """The methods are those of :class:`serpent.runtime.tensorrt_engine.Device`.
 
     Attributes:
-        alive: handles that were made and not freed, by what they are of.
+        log: names of the methods that made or freed something, with the handle, in order.
+        alive: handles that were made and not freed, by the method that made them.
     """
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, memory_bytes: int = 2**30) -> None:
         self.index = index
-        self.memory_bytes = 2**30
+        self.memory_bytes = memory_bytes
+        self.log: list[tuple[str, int]] = []
         self.alive: dict[str, set[int]] = {name: set() for name in ("memory", "pinned", "stream", "event", "graph")}
         self._lock = threading.RLock()
         self._blocks: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -67,20 +69,20 @@ class HostDevice:
             return self.memory_bytes - sum(len(self._blocks[address]) for address in self.alive["memory"])
 
     def allocate(self, size: int) -> int:
-        return self._allocate("memory", size)
+        return self._allocate("allocate", "memory", size)
 
     def free(self, address: int) -> None:
         # cudaFree waits for the device.
         for stream in list(self._streams):
             self._drain(stream)
-        self._release("memory", address)
+        self._release("free", "memory", address)
         del self._blocks[address]
 
     def allocate_pinned(self, size: int) -> int:
-        return self._allocate("pinned", size)
+        return self._allocate("allocate_pinned", "pinned", size)
 
     def free_pinned(self, address: int) -> None:
-        self._release("pinned", address)
+        self._release("free_pinned", "pinned", address)
         del self._blocks[address]
 
     def copy_in(self, target: int, source: int, size: int, stream: int) -> None:
@@ -92,12 +94,12 @@ class HostDevice:
         self.submit(stream, lambda: self._copy(target, source, size))
 
     def create_stream(self) -> int:
-        handle = self._make("stream")
+        handle = self._make("create_stream", "stream")
         self._streams[handle] = _Stream()
         return handle
 
     def destroy_stream(self, stream: int) -> None:
-        self._release("stream", stream)
+        self._release("destroy_stream", "stream", stream)
         with self._lock:
             self._streams.pop(stream).work.put(None)
 
@@ -108,13 +110,13 @@ class HostDevice:
             raise failures.pop(0)
 
     def create_event(self) -> int:
-        handle = self._make("event")
+        handle = self._make("create_event", "event")
         self._events[handle] = threading.Event()
         self._events[handle].set()  # what was never recorded is done
         return handle
 
     def destroy_event(self, event: int) -> None:
-        self._release("event", event)
+        self._release("destroy_event", "event", event)
 
     def record(self, event: int, stream: int) -> None:
         reached = self._events[event] = threading.Event()
@@ -133,7 +135,7 @@ class HostDevice:
             enqueue()
         finally:
             del self._capturing[stream]
-        handle = self._make("graph")
+        handle = self._make("capture", "graph")
         self._graphs[handle] = recorded
         return handle
 
@@ -142,7 +144,7 @@ class HostDevice:
             self.submit(stream, work)
 
     def destroy_graph(self, graph: int) -> None:
-        self._release("graph", graph)
+        self._release("destroy_graph", "graph", graph)
         del self._graphs[graph]
 
     def index_of(self, address: int) -> int | None:
@@ -155,23 +157,26 @@ class HostDevice:
         else:
             self._streams[stream].work.put(work)
 
-    def _allocate(self, kind: str, size: int) -> int:
+    def _allocate(self, name: str, kind: str, size: int) -> int:
         block = ctypes.create_string_buffer(size)
         address = ctypes.addressof(block)
         with self._lock:
             self._blocks[address] = block
             self.alive[kind].add(address)
+            self.log.append((name, address))
         return address
 
-    def _make(self, kind: str) -> int:
+    def _make(self, name: str, kind: str) -> int:
         with self._lock:
             handle = next(self._handles)
             self.alive[kind].add(handle)
+            self.log.append((name, handle))
         return handle
 
-    def _release(self, kind: str, handle: int) -> None:
+    def _release(self, name: str, kind: str, handle: int) -> None:
         with self._lock:
             self.alive[kind].remove(handle)  # KeyError: freed twice, or never made
+            self.log.append((name, handle))
 
     def _copy(self, target: int, source: int, size: int) -> None:
         live = self.alive["memory"] | self.alive["pinned"]

@@ -64,13 +64,13 @@ class StandInEngine:
 
     captures_itself = False
 
-    def __init__(self, device: Any, profile: ShapeProfile, io: str = "f32-nchw") -> None:
+    def __init__(self, device: Any, profile: ShapeProfile, io: str = "f32-nchw", *, context_bytes: int = 2**20) -> None:
         self.device, self.io = device, io
         border = BORDERS[io]
         self.dtypes = {INPUT: border.dtype_name, OUTPUT: border.dtype_name}
         ranges = (profile.batch, profile.height, profile.width)
         self.limits = ShapeLimits(border.shape(*(r.min for r in ranges)), border.shape(*(r.max or 0 for r in ranges)))
-        self.context_bytes = 2**20
+        self.context_bytes = context_bytes
         self.failing, self.delay, self.overlaps = "", 0.0, 0
         self.written: Shape | None = None
         self.contexts: list[Any] = []

@@ -62,8 +62,8 @@ class TimingCache:
         return self.content + b"+measured"
 
 
-def make_trt(version: str, *, static: bool = True) -> Any:  # noqa: C901 (a row of tiny classes)
-    """A module ``tensorrt`` of ``version`` whose parser finds 14 scans in any file."""
+def make_trt(version: str, *, scans: int = 14, static: bool = True) -> Any:  # noqa: C901 (a row of tiny classes)
+    """A module ``tensorrt`` of ``version`` whose parser finds ``scans`` plugin layers in any file."""
     old = version.startswith("10.")
     module: Any = ModuleType("tensorrt")
     calls: list[tuple[Any, ...]] = []
@@ -103,10 +103,10 @@ def make_trt(version: str, *, static: bool = True) -> Any:  # noqa: C901 (a row 
 
     class Network:
         name = "Unnamed Network 0"
-        num_layers = 14 + 1
+        num_layers = scans + 1
 
         def get_layer(self, index: int) -> Any:
-            return SimpleNamespace(type=LayerType.PLUGIN_V3 if index < 14 else LayerType.CONVOLUTION)
+            return SimpleNamespace(type=LayerType.PLUGIN_V3 if index < scans else LayerType.CONVOLUTION)
 
         def get_input(self, _index: int) -> Any:
             return tensors["image"]

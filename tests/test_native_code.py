@@ -20,8 +20,8 @@ def elf(machine: int = X86_64, kind: int = DYNAMIC, bits: int = 64) -> bytes:
     return b"\x7fELF" + bytes([bits // 32, 1, 1, 0, *bytes(8)]) + struct.pack("<HH", kind, machine)
 
 
-def pe(machine: int = 0x8664, flags: int = 0x2022) -> bytes:
-    return b"MZ" + bytes(62) + b"PE\0\0" + struct.pack("<HHIIIHHH", machine, 6, 1, 0, 0, 240, flags, 0x20B)
+def pe(machine: int = 0x8664, flags: int = 0x2022, optional: int = 0x20B) -> bytes:
+    return b"MZ" + bytes(62) + b"PE\0\0" + struct.pack("<HHIIIHHH", machine, 6, 1, 0, 0, 240, flags, optional)
 
 
 @pytest.mark.parametrize("where", [0, 1, 4095, 100_000])

@@ -46,15 +46,15 @@ def stand_in(path: Path, version: str = "13.0", complaint: str = "") -> Path:
     return path
 
 
-def wheel_environment(folder: Path) -> tuple[Path, Path]:
+def wheel_environment(folder: Path, version: str = "13.0", complaint: str = "") -> tuple[Path, Path]:
     """A Python environment with the layout of NVIDIA's wheels: its interpreter and its nvcc."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    root = site / "nvidia" / "cu13"
+    root = site / "nvidia" / f"cu{version.split('.', maxsplit=1)[0]}"
     for name in ("include", "lib", "nvvm"):
         (root / name).mkdir(parents=True)
     (root / "lib" / "libcudart_static.a").touch()
-    return folder / "bin" / "python", stand_in(root / "bin" / "nvcc")
+    return folder / "bin" / "python", stand_in(root / "bin" / "nvcc", version, complaint)
 
 
 def ask(folder: Path, *definitions: str, path: Path | None = None, **environment: str) -> Answer:

@@ -80,7 +80,7 @@ def _path(argument: object) -> str | Path:
     return argument if isinstance(argument, (str, Path)) else str(argument)
 
 
-def finished(folder: Path, name: str = "photo.png", **changes: Any) -> Finished:
+def finished(folder: Path, name: str = "photo.png", *, kind: str = "onnx", **changes: Any) -> Finished:
     """A run that went well, of noise."""
     source = Picture(noise(20, 30, 3))
     facts = {"bytes": 1234, "sha256": "ab" * 32}
@@ -90,7 +90,7 @@ def finished(folder: Path, name: str = "photo.png", **changes: Any) -> Finished:
         source=source,
         restored=Picture(1 - source.pixels),
         info=FakeSession(folder / "model.onnx").info,
-        model=Inspection(folder / "model.onnx", "onnx", facts, None, ()),
+        model=Inspection(folder / "model.onnx", kind, facts, None, ()),
         load_seconds=0.25,
         seconds=1.5,
         resize=None,

@@ -85,6 +85,8 @@ def test_tensorrt_builds_for_its_own_gpu() -> None:
     assert choose_targets("sm90", TRT, [RTX_4090, H100]) == ("sm90",)  # which is first is CUDA's business
     with pytest.raises(UsageError, match=r"--targets sm89 cannot be built by TensorRT.*\(sm90\) alone\n.*--engine rtx"):
         choose_targets("sm89", TRT, [H100])
+    with pytest.raises(EngineError, match="only on the GPU that will run them; there is none"):
+        choose_targets(None, TRT, [])
 
 
 def test_the_target_is_cudas_device_and_not_nvidia_smis_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,9 @@ def test_a_failing_run_gives_the_reason_and_frees_everything(exported: Exporter,
 
 def test_a_plan_that_does_not_load_is_refused(exported: Exporter, stand_in: SimpleNamespace) -> None:
     stand_in.engine, stand_in.reason = None, "the header is wrong"
-    with pytest.raises(EngineError, match=rf"TensorRT-RTX cannot load .*: the header is wrong\n.* or: {RUN_ONNX}$"):
+    with pytest.raises(
+        EngineError, match=rf"^TensorRT-RTX cannot load \S+\.plan: the header is wrong\n.* or: {RUN_ONNX}$"
+    ):
         TensorRTSession(exported())
     assert stand_in.cuda.streams == set()
 

@@ -81,7 +81,7 @@ def choose_targets(text: str | None, flavour: Flavour, gpus: Sequence[Gpu]) -> t
     Args:
         text: as typed; None for the default of the engine.
         flavour: TensorRT-RTX builds for any of its targets, TensorRT only for the GPU it runs on.
-        gpus: of this machine; for TensorRT at least one, as :func:`choose_engine` sees to.
+        gpus: of this machine.
 
     Returns:
         Lower-case names, each once, in ascending order: equal sets give equal plans. Empty for TensorRT where none is
@@ -89,9 +89,12 @@ def choose_targets(text: str | None, flavour: Flavour, gpus: Sequence[Gpu]) -> t
 
     Raises:
         UsageError: a text that names no GPU, or a GPU that the engine cannot build for.
+        EngineError: TensorRT without a GPU.
     """
     asked = None if text is None else parse_targets(text)
     if flavour is TRT:
+        if not gpus:
+            raise EngineError("TensorRT builds plans only on the GPU that will run them; there is none", hint=_USE_RTX)
         own = list(dict.fromkeys(gpu.target for gpu in gpus))
         if asked is not None and asked not in [(target,) for target in own]:
             raise UsageError(
